@@ -1,0 +1,34 @@
+//! thimble: an over-the-air update agent for small Linux boards, a drop-in for the Mender client.
+//!
+//! The map, in dependency order. A module may use what stands above it in this list, and nothing else of
+//! ours; `tests/architecture.rs` checks that.
+//!
+//! | module | what it is | may use |
+//! | --- | --- | --- |
+//! | [`error`] | one error: a stable code and a text for the console | nothing |
+//! | [`json`] | the JSON subset, with line and column in its errors | `error` |
+//! | [`sys`] | the only `unsafe`: processes, signals, clocks, locks, block devices | `error` |
+//! | [`agent`] | POLICY: states, transitions, effects as values; no I/O | nothing |
+//! | [`artifact`] | FORMAT: a reader in, verified parts out | `error`, `json` |
+//! | [`boot`] | boot environment codec and access, slots | `error`, `sys` |
+//! | [`config`] | mender.conf: two files merged, every mistake named | `error`, `json` |
+//! | [`store`] | what survives a power cut: journal, provides, keys, deployment logs | `error`, `json`, `sys` |
+//! | [`ports`] | the traits through which an effect reaches the world | `error`, `agent` |
+//! | [`install`] | payload handlers: rootfs-image | `error`, `sys`, `boot`, `artifact`, `config`, `ports`, `agent` |
+//! | [`server`] | the Mender device API over HTTP(S) | `error`, `json`, `sys`, `config` |
+//! | [`run`] | the driver: record the state, perform its effect, compute the next | `error`, `agent`, `ports` |
+//!
+//! `main.rs` and what it includes are the only ones that know every adapter.
+
+pub mod agent;
+pub mod artifact;
+pub mod boot;
+pub mod config;
+pub mod error;
+pub mod install;
+pub mod json;
+pub mod ports;
+pub mod run;
+pub mod server;
+pub mod store;
+pub mod sys;

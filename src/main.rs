@@ -1,0 +1,2 @@
+//! Arguments in, exit code out: builds the real world and hands it to the driver.
+fn main() {}

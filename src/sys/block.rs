@@ -1,0 +1,90 @@
+//! Block devices: size, sector size, cache, device numbers.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+// From linux/fs.h; libc does not have them for every target. The request type differs (int with musl).
+const BLKGETSIZE64: u32 = if size_of::<usize>() == 8 { 0x8008_1272 } else { 0x8004_1272 };
+const BLKSSZGET: u32 = 0x1268;
+const BLKFLSBUF: u32 = 0x1261;
+
+/// Size in bytes of an open block device.
+pub fn size(device: &File) -> io::Result<u64> {
+    let mut bytes = 0u64;
+    // SAFETY: BLKGETSIZE64 writes a u64 to the address that it is given.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), BLKGETSIZE64 as _, &mut bytes) })?;
+    Ok(bytes)
+}
+
+/// Logical sector size in bytes of an open block device.
+pub fn sector_size(device: &File) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: BLKSSZGET writes an int to the address that it is given.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), BLKSSZGET as _, &mut bytes) })?;
+    u32::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Writes back and drops what the kernel caches of a block device, so that reading shows what is stored.
+pub fn drop_cache(device: &File) -> io::Result<()> {
+    // SAFETY: BLKFLSBUF takes no argument.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), BLKFLSBUF as _, 0) })
+}
+
+/// Asks the kernel to forget the clean cached pages of a regular file; the best that can be done for one.
+pub fn forget_pages(file: &File) {
+    // SAFETY: a plain system call on an open descriptor; advice only.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+fn check(status: libc::c_int) -> io::Result<()> {
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// What kind of node a path leads to, links followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    /// A block device with this device number.
+    Block(u64),
+    /// A character device (UBI volume) with this device number.
+    Character(u64),
+    /// A regular file of this size in bytes.
+    Regular(u64),
+    /// Anything else.
+    Other,
+}
+
+/// Looks at a path, links followed.
+pub fn node(path: &Path) -> io::Result<Node> {
+    let meta = std::fs::metadata(path)?;
+    let kind = meta.file_type();
+    Ok(if kind.is_block_device() {
+        Node::Block(meta.rdev())
+    } else if kind.is_char_device() {
+        Node::Character(meta.rdev())
+    } else if kind.is_file() {
+        Node::Regular(meta.len())
+    } else {
+        Node::Other
+    })
+}
+
+/// Number of the device that the file system of `path` is on.
+pub fn device_of(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::metadata(path)?.dev())
+}
+
+/// Major and minor number of a device number.
+pub fn major_minor(device: u64) -> (u32, u32) {
+    (libc::major(device as libc::dev_t) as u32, libc::minor(device as libc::dev_t) as u32)
+}
+
+/// A device number from its major and minor number.
+pub fn device_number(major: u32, minor: u32) -> u64 {
+    #[allow(clippy::unnecessary_cast)] // dev_t is 32 bits wide on some targets
+    {
+        libc::makedev(major, minor) as u64
+    }
+}

@@ -1,0 +1,7 @@
+//! The only module with `unsafe` and the only one that knows libc: each call here has a `SAFETY:` line.
+
+pub mod block;
+pub mod clock;
+pub mod file;
+pub mod process;
+pub mod signal;

@@ -1,0 +1,414 @@
+//! Runs one child process to its end: own process group, bounded output, time limit, no thread.
+
+use super::signal::{self, For};
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What is kept of each output stream: the first and the last so many bytes (design, decision 6).
+pub const KEEP: usize = 10 * 1024;
+
+/// How a child that exceeds its time is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kill {
+    /// SIGKILL to the process group at once (state scripts, S36).
+    AtOnce,
+    /// SIGTERM to the group, SIGKILL after this time (Update Modules, M36).
+    After(Duration),
+}
+
+/// A command as a value: compared in tests, printed in logs, run by [`run`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Path, or a name that is looked up in PATH.
+    pub program: PathBuf,
+    /// Arguments, without the program's name.
+    pub args: Vec<OsString>,
+    /// Working directory; `None` is ours.
+    pub dir: Option<PathBuf>,
+    /// Limit from start to end.
+    pub timeout: Duration,
+    /// What happens at the limit.
+    pub kill: Kill,
+    /// Given on standard input; empty is /dev/null.
+    pub input: Vec<u8>,
+}
+
+impl Invocation {
+    /// A command without arguments that is killed at once after `timeout`.
+    pub fn new(program: impl Into<PathBuf>, timeout: Duration) -> Invocation {
+        let (args, input) = (Vec::new(), Vec::new());
+        Invocation { program: program.into(), args, dir: None, timeout, kill: Kill::AtOnce, input }
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Invocation {
+        self.args.push(arg.into());
+        self
+    }
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with this status.
+    Exit(i32),
+    /// It was killed by this signal.
+    Signal(i32),
+    /// It exceeded its time and was killed.
+    TimedOut,
+    /// The agent itself was told to end (SIGTERM); the child was ended first.
+    Interrupted,
+}
+
+/// The beginning and the end of an output stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// The first [`KEEP`] bytes.
+    pub head: Vec<u8>,
+    /// The last [`KEEP`] bytes of what came after the head.
+    pub tail: std::collections::VecDeque<u8>,
+    /// How many bytes between them were dropped.
+    pub dropped: u64,
+}
+
+impl Captured {
+    fn add(&mut self, bytes: &[u8]) {
+        let room = KEEP - self.head.len();
+        let (now, rest) = bytes.split_at(bytes.len().min(room));
+        self.head.extend_from_slice(now);
+        self.tail.extend(rest);
+        let over = self.tail.len().saturating_sub(KEEP);
+        self.tail.drain(..over);
+        self.dropped += over as u64;
+    }
+
+    /// The lines for a log, with one that says what was left out; invalid UTF-8 is replaced.
+    pub fn lines(&self) -> Vec<String> {
+        let split = |bytes: &[u8]| -> Vec<String> {
+            let text = String::from_utf8_lossy(bytes);
+            text.lines().map(str::to_owned).filter(|l| !l.is_empty()).collect()
+        };
+        let tail: Vec<u8> = self.tail.iter().copied().collect();
+        if self.dropped == 0 {
+            return split(&[self.head.as_slice(), &tail].concat());
+        }
+        let mut out = split(&self.head);
+        out.push(format!("[{} bytes of output left out here]", self.dropped));
+        out.extend(split(&tail));
+        out
+    }
+
+    /// The whole output, if nothing was dropped.
+    pub fn whole(&self) -> Option<Vec<u8>> {
+        (self.dropped == 0).then(|| self.head.iter().chain(&self.tail).copied().collect())
+    }
+}
+
+/// What came of a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// How it ended.
+    pub ended: Ended,
+    /// Standard output.
+    pub stdout: Captured,
+    /// Standard error.
+    pub stderr: Captured,
+}
+
+/// How long output is still awaited after the child itself has ended but something that it started holds its
+/// output open: a daemonising script must close them, but must not cost us its whole time limit.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// Runs the command to its end.
+///
+/// # Errors
+/// When it cannot be started; the error is that of the system.
+pub fn run(what: &Invocation) -> io::Result<Finished> {
+    let mut child = Running::start(what, Stdio::piped())?;
+    child.finish()
+}
+
+/// A child that has been started and must be finished. Dropping it kills its process group.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    deadline: Instant,
+    kill: Kill,
+    input: Vec<u8>,
+    stdout: Captured,
+    stderr: Captured,
+    done: bool,
+}
+
+impl Running {
+    /// Starts the command in a process group of its own.
+    pub fn start(what: &Invocation, stdout: Stdio) -> io::Result<Running> {
+        signal::install();
+        let mut command = Command::new(&what.program);
+        command.args(&what.args).process_group(0).stdout(stdout).stderr(Stdio::piped());
+        command.stdin(if what.input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        if let Some(dir) = &what.dir {
+            command.current_dir(dir);
+        }
+        let child = retry_busy(|| command.spawn())?;
+        for fd in [
+            child.stdin.as_ref().map(AsRawFd::as_raw_fd),
+            child.stdout.as_ref().map(AsRawFd::as_raw_fd),
+            child.stderr.as_ref().map(AsRawFd::as_raw_fd),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            super::file::set_nonblocking(fd)?;
+        }
+        let (input, deadline) = (what.input.clone(), Instant::now() + what.timeout);
+        let (stdout, stderr) = Default::default();
+        Ok(Running { child, deadline, kill: what.kill, input, stdout, stderr, done: false })
+    }
+
+    /// Moves output that is waiting into the captured streams, without blocking.
+    pub fn drain(&mut self) {
+        if let Some(out) = &mut self.child.stdout
+            && pump(out, &mut self.stdout)
+        {
+            self.child.stdout = None;
+        }
+        if let Some(err) = &mut self.child.stderr
+            && pump(err, &mut self.stderr)
+        {
+            self.child.stderr = None;
+        }
+        self.feed();
+    }
+
+    fn feed(&mut self) {
+        use io::Write;
+        let Some(pipe) = &mut self.child.stdin else { return };
+        while !self.input.is_empty() {
+            match pipe.write(&self.input) {
+                Ok(n) => {
+                    self.input.drain(..n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => break, // It does not want its input; its exit status says what that means.
+            }
+        }
+        self.child.stdin = None;
+    }
+
+    /// The descriptors to wait for; negative ones are closed.
+    pub fn wanted(&self) -> [(RawFd, For); 3] {
+        let fd = |f: Option<RawFd>| f.unwrap_or(-1);
+        [
+            (fd(self.child.stdout.as_ref().map(AsRawFd::as_raw_fd)), For::Reading),
+            (fd(self.child.stderr.as_ref().map(AsRawFd::as_raw_fd)), For::Reading),
+            (fd(self.child.stdin.as_ref().map(AsRawFd::as_raw_fd)), For::Writing),
+        ]
+    }
+
+    /// How it ended, if it has; does not wait.
+    pub fn ended(&mut self) -> io::Result<Option<Ended>> {
+        Ok(self.child.try_wait()?.map(|status| match (status.code(), status.signal()) {
+            (Some(code), _) => Ended::Exit(code),
+            (None, Some(signal)) => Ended::Signal(signal),
+            (None, None) => Ended::Signal(0),
+        }))
+    }
+
+    /// When its time is over.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Waits for the end, or for the time limit, or for the agent's own end.
+    pub fn finish(&mut self) -> io::Result<Finished> {
+        let ended = loop {
+            self.drain();
+            if let Some(ended) = self.ended()? {
+                self.linger();
+                break ended;
+            }
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.end_group(self.kill)?;
+                break Ended::TimedOut;
+            }
+            if signal::terminate() {
+                self.end_group(Kill::After(Duration::from_secs(10)))?;
+                break Ended::Interrupted;
+            }
+            signal::poll(&self.wanted(), Some(left))?;
+        };
+        self.done = true;
+        Ok(Finished {
+            ended,
+            stdout: std::mem::take(&mut self.stdout),
+            stderr: std::mem::take(&mut self.stderr),
+        })
+    }
+
+    /// Takes what is still in the pipes; waits only shortly for whoever else holds them open.
+    fn linger(&mut self) {
+        let until = Instant::now() + LINGER;
+        loop {
+            self.drain();
+            let open = self.child.stdout.is_some() || self.child.stderr.is_some();
+            let left = until.saturating_duration_since(Instant::now());
+            if !open || left.is_zero() {
+                return;
+            }
+            let wanted = self.wanted();
+            if signal::poll(&wanted[..2], Some(left)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn end_group(&mut self, how: Kill) -> io::Result<()> {
+        if let Kill::After(grace) = how {
+            kill_group(self.child.id(), libc::SIGTERM);
+            let until = Instant::now() + grace;
+            while self.child.try_wait()?.is_none() {
+                self.drain();
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                signal::poll(&self.wanted(), Some(left))?;
+            }
+        }
+        kill_group(self.child.id(), libc::SIGKILL);
+        self.child.wait()?;
+        self.linger();
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.done {
+            kill_group(self.child.id(), libc::SIGKILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A script that was written a moment ago by another process can still be "busy" for the kernel; that passes.
+fn retry_busy<T>(mut start: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..20 {
+        match start() {
+            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => {
+                signal::poll(&[], Some(Duration::from_millis(10)))?;
+            }
+            other => return other,
+        }
+    }
+    start()
+}
+
+/// Reads what is there; true at the end of the stream.
+fn pump(from: &mut impl Read, to: &mut Captured) -> bool {
+    let mut buffer = [0u8; 4096];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(n) => to.add(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
+    }
+}
+
+fn kill_group(pid: u32, signal: libc::c_int) {
+    if let Ok(pid) = libc::pid_t::try_from(pid)
+        && pid > 1
+    {
+        // SAFETY: a plain system call; the group is that of a child of ours, which leads it.
+        unsafe { libc::kill(-pid, signal) };
+    }
+}
+
+/// Sends SIGUSR1 (check now) or SIGUSR2 (inventory now) to a daemon (CL-21).
+pub fn notify(pid: i32, inventory: bool) -> io::Result<()> {
+    let signal = if inventory { libc::SIGUSR2 } else { libc::SIGUSR1 };
+    if pid <= 1 {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: a plain system call without pointers.
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, seconds: f64) -> Finished {
+        run(&Invocation::new("/bin/sh", Duration::from_secs_f64(seconds)).arg("-c").arg(script))
+            .expect("runs")
+    }
+
+    #[test]
+    fn exit_status_and_both_streams_are_captured() {
+        let done = sh("echo out; echo err >&2; exit 21", 5.0);
+        assert_eq!(done.ended, Ended::Exit(21));
+        assert_eq!(done.stdout.lines(), ["out"]);
+        assert_eq!(done.stderr.lines(), ["err"]);
+    }
+
+    #[test]
+    fn head_and_tail_of_a_flood_are_kept_and_the_rest_is_counted() {
+        let done = sh("echo BEGIN; head -c 1000000 /dev/zero | tr '\\0' x; echo; echo END", 20.0);
+        let lines = done.stdout.lines();
+        assert_eq!(lines.first().map(String::as_str), Some("BEGIN"));
+        assert_eq!(lines.last().map(String::as_str), Some("END"));
+        assert_eq!(done.stdout.dropped as usize, 1_000_011 - 2 * KEEP);
+    }
+
+    #[test]
+    fn a_script_beyond_its_time_dies_with_its_children() {
+        let begin = Instant::now();
+        let done = sh("sleep 30 & echo $!; sleep 30", 0.2);
+        assert_eq!(done.ended, Ended::TimedOut);
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        let child = done.stdout.lines()[0].clone();
+        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z"), "child still runs: {state}");
+    }
+
+    #[test]
+    fn a_background_child_does_not_hold_up_the_result() {
+        let begin = Instant::now();
+        let done = sh("sleep 3 & exit 0", 20.0);
+        assert_eq!(done.ended, Ended::Exit(0));
+        assert!(begin.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn sigterm_is_tried_before_sigkill_where_asked() {
+        let mut what = Invocation::new("/bin/sh", Duration::from_millis(200));
+        what = what.arg("-c").arg("trap 'echo bye; exit 3' TERM; while :; do sleep 0.05; done");
+        what.kill = Kill::After(Duration::from_secs(10));
+        let done = run(&what).expect("runs");
+        assert_eq!(done.ended, Ended::TimedOut);
+        assert_eq!(done.stdout.lines(), ["bye"]);
+    }
+
+    #[test]
+    fn standard_input_is_given_or_empty() {
+        assert_eq!(sh("cat; echo end", 5.0).stdout.lines(), ["end"]);
+        let mut what = Invocation::new("/bin/cat", Duration::from_secs(5));
+        what.input = b"a=1\nb=2\n".to_vec();
+        assert_eq!(run(&what).expect("runs").stdout.lines(), ["a=1", "b=2"]);
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_an_error() {
+        assert!(run(&Invocation::new("/no/such/program", Duration::from_secs(1))).is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! Signals, seen only at the places that wait: no signal interrupts anything else.
+//!
+//! [`install`] blocks the signals that we care about; they are delivered while [`poll`] waits, and nowhere else.
+//! So a wait cannot miss one, and no other system call has to cope with EINTR.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+static TERMINATE: AtomicBool = AtomicBool::new(false);
+static CHECK: AtomicBool = AtomicBool::new(false);
+static INVENTORY: AtomicBool = AtomicBool::new(false);
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note(signal: libc::c_int) {
+    match signal {
+        libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => TERMINATE.store(true, Ordering::Relaxed),
+        libc::SIGUSR1 => CHECK.store(true, Ordering::Relaxed),
+        libc::SIGUSR2 => INVENTORY.store(true, Ordering::Relaxed),
+        _ => {} // SIGCHLD: waking up is all that it has to do.
+    }
+}
+
+const OURS: [libc::c_int; 6] =
+    [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+
+fn set(signals: &[libc::c_int]) -> libc::sigset_t {
+    // SAFETY: sigset_t is plain data; sigemptyset makes it valid before sigaddset uses it.
+    unsafe {
+        let mut s: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut s);
+        for n in signals {
+            libc::sigaddset(&mut s, *n);
+        }
+        s
+    }
+}
+
+/// Installs the handlers and blocks the signals outside [`poll`]. Called once, before anything waits; a second
+/// call does nothing. Child processes start with an empty mask (the standard library resets it).
+pub fn install() {
+    if INSTALLED.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let blocked = set(&OURS);
+    // SAFETY: plain libc calls with valid pointers; `note` only stores to atomics, which is async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = note as extern "C" fn(libc::c_int) as usize;
+        action.sa_mask = set(&[]);
+        for n in OURS {
+            libc::sigaction(n, &action, std::ptr::null_mut());
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &blocked, std::ptr::null_mut());
+    }
+}
+
+/// SIGTERM, SIGINT or SIGQUIT came: end as soon as that is safe (U7).
+pub fn terminate() -> bool {
+    TERMINATE.load(Ordering::Relaxed)
+}
+
+/// SIGUSR1 came since the last call: check for a deployment now (U6).
+pub fn take_check() -> bool {
+    CHECK.swap(false, Ordering::Relaxed)
+}
+
+/// SIGUSR2 came since the last call: send the inventory now (U6).
+pub fn take_inventory() -> bool {
+    INVENTORY.swap(false, Ordering::Relaxed)
+}
+
+/// SIGUSR1 or SIGUSR2 is waiting to be taken.
+pub fn woken() -> bool {
+    CHECK.load(Ordering::Relaxed) || INVENTORY.load(Ordering::Relaxed)
+}
+
+/// What a descriptor is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Something can be read, or the other side has closed.
+    Reading,
+    /// Something can be written.
+    Writing,
+}
+
+/// Waits until a descriptor is ready, a signal comes (of ours, or SIGCHLD) or the time is over. `None` waits for
+/// ever. Returns which descriptors are ready: all false after a signal or when the time is over. A negative
+/// descriptor is left out.
+pub fn poll(fds: &[(RawFd, For)], timeout: Option<Duration>) -> std::io::Result<Vec<bool>> {
+    install();
+    // Test programs have many threads, and a signal may go to another one: look again after a while.
+    #[cfg(test)]
+    let timeout = Some(timeout.unwrap_or(Duration::MAX).min(Duration::from_millis(50)));
+    let mut list: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|(fd, what)| libc::pollfd {
+            fd: *fd,
+            events: match what {
+                For::Reading => libc::POLLIN,
+                For::Writing => libc::POLLOUT,
+            },
+            revents: 0,
+        })
+        .collect();
+    let time = timeout.map(|t| {
+        // SAFETY: timespec is plain data; zeroed first because some targets have padding members.
+        let mut spec: libc::timespec = unsafe { std::mem::zeroed() };
+        spec.tv_sec = t.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+        spec.tv_nsec = t.subsec_nanos() as _;
+        spec
+    });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let mask = set(&[]);
+    // SAFETY: `list` is valid for its length, `time` is null or points to a live timespec, `mask` is initialised.
+    let n = unsafe { libc::ppoll(list.as_mut_ptr(), list.len() as libc::nfds_t, time, &mask) };
+    if n < 0 {
+        let e = std::io::Error::last_os_error();
+        if e.kind() == std::io::ErrorKind::Interrupted {
+            return Ok(vec![false; fds.len()]);
+        }
+        return Err(e);
+    }
+    Ok(list.iter().map(|p| p.revents != 0).collect())
+}
