@@ -1,7 +1,9 @@
 //! The traits through which an effect reaches the world. Small, and in the words of the domain.
 
-use crate::agent::Reboot;
-use crate::error::Result;
+use crate::agent::scripts::ScriptSet;
+use crate::agent::{Artifact, Errand, Installed, Offer, Reboot, Record, Status};
+use crate::error::{Error, Result};
+use std::time::Duration;
 
 /// The payload files of an Artifact, one after the other, as they arrive.
 pub trait PayloadFiles {
@@ -40,4 +42,121 @@ pub trait Payload {
     fn failure(&mut self) -> Result<()>;
     /// Removes what is left (Cleanup).
     fn cleanup(&mut self) -> Result<()>;
+}
+
+/// The journal: the one record of an update in progress.
+pub trait Journal {
+    /// Replaces the record; it is on stable storage when this returns.
+    fn save(&mut self, record: &Record) -> Result<()>;
+    /// Removes the record.
+    fn clear(&mut self) -> Result<()>;
+}
+
+/// Where a set of scripts is to go on after a "later".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// File name of the script that runs next.
+    pub name: String,
+    /// When it was first started, since boot.
+    pub first_start: Duration,
+    /// A script of the set before it has failed.
+    pub failed: bool,
+}
+
+/// How a set of scripts ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScriptsEnd {
+    /// All went well, or there were none.
+    Done,
+    /// One has failed.
+    Failed,
+    /// One asks to be run again after this time (exit 21).
+    Later(Cursor, Duration),
+    /// The agent was told to end.
+    Interrupted,
+}
+
+/// State scripts.
+pub trait Scripts {
+    /// Runs a set, in order, from the cursor or from the beginning.
+    fn run(&mut self, set: ScriptSet, from: Option<Cursor>) -> ScriptsEnd;
+    /// Whether this agent can run the scripts of the (new) root file system (S16).
+    fn check_rootfs_version(&mut self) -> Result<()>;
+}
+
+/// Why a request to the server did not do what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// 409: the deployment is aborted.
+    Aborted,
+    /// 413: what was sent is too large.
+    TooLarge(Error),
+    /// Try again after this time (429, 503 with Retry-After).
+    Later(Duration, Error),
+    /// The agent was told to end.
+    Interrupted,
+    /// Anything else.
+    Other(Error),
+}
+
+/// The server.
+pub trait Server {
+    /// Sends the inventory.
+    fn send_inventory(&mut self) -> std::result::Result<(), Fault>;
+    /// Asks for a deployment.
+    fn next_deployment(&mut self) -> std::result::Result<Option<Offer>, Fault>;
+    /// Reports a status.
+    fn report(&mut self, deployment: &str, status: Status) -> std::result::Result<(), Fault>;
+    /// Sends the log of a deployment.
+    fn upload_log(&mut self, deployment: &str) -> std::result::Result<(), Fault>;
+    /// The next request authenticates anew (U31).
+    fn forget_token(&mut self);
+}
+
+/// Artifacts on their way from a source to the handler of their payload.
+pub trait Depot {
+    /// Opens the source; verifies the header; puts the Artifact's scripts in place of those of any other; checks what
+    /// it depends on. The payload stays open for [`Depot::store`].
+    fn open(&mut self, offer: &Offer) -> Result<Artifact>;
+    /// Streams the payload to its handler.
+    fn store(&mut self, artifact: &Artifact) -> Result<()>;
+    /// The handler of a payload type. An error names the type and the reason.
+    fn handler(&mut self, payload: &str) -> Result<&mut dyn Payload>;
+}
+
+/// What is installed: name, group, provides.
+pub trait Software {
+    /// What is installed now.
+    fn load(&mut self) -> Result<Installed>;
+    /// Replaces it, durably.
+    fn save(&mut self, installed: &Installed) -> Result<()>;
+}
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woke {
+    /// The time has come.
+    Time,
+    /// Somebody asks for this errand now (SIGUSR1, SIGUSR2).
+    Errand(Errand),
+    /// The agent was told to end.
+    Terminate,
+}
+
+/// The machine.
+pub trait Host {
+    /// Time since boot.
+    fn now(&self) -> Duration;
+    /// Identifies this boot.
+    fn boot_id(&self) -> String;
+    /// Waits until that time since boot.
+    fn wait(&mut self, until: Duration) -> Woke;
+    /// Restarts the machine. Returns only if that did not happen, or the agent is told to end.
+    fn reboot(&mut self) -> Result<()>;
+    /// Any number, for jitter.
+    fn random(&mut self) -> u64;
+    /// Opens the log of a deployment; what is logged goes there, too.
+    fn begin_log(&mut self, deployment: &str);
+    /// Closes it.
+    fn end_log(&mut self);
 }

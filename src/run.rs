@@ -1,1 +1,522 @@
-//! (being built)
+//! The driver: record the state, perform its effect, compute the next. Nothing else writes the journal.
+
+use crate::agent::schedule::{Intervals, Schedule, back_off, with_jitter};
+use crate::agent::scripts::{ScriptSet, Step};
+use crate::agent::{
+    self, Artifact, Effect, End, Errand, Outcome, Reboot, Record, State, Status, StopPoint, Wait, WaitFor,
+};
+use crate::error::{Error, Result};
+use crate::ports::{
+    Cursor, Depot, Fault, Host, Journal, Payload, Scripts, ScriptsEnd, Server, Software, Woke,
+};
+use std::time::Duration;
+
+/// The code of an error that means: the agent was told to end, nothing is wrong.
+pub const INTERRUPTED: &str = "INTERRUPTED";
+
+/// Everything that the driver reaches.
+pub struct World<'a> {
+    /// The record of the update in progress.
+    pub journal: &'a mut dyn Journal,
+    /// State scripts.
+    pub scripts: &'a mut dyn Scripts,
+    /// The server.
+    pub server: &'a mut dyn Server,
+    /// Artifacts and payload handlers.
+    pub depot: &'a mut dyn Depot,
+    /// What is installed.
+    pub software: &'a mut dyn Software,
+    /// The machine.
+    pub host: &'a mut dyn Host,
+}
+
+/// How the agent is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// For ever.
+    Daemon,
+    /// All that is due, then the end. Waits up to this much in all are waited out, longer ones are recorded
+    /// (decision 22).
+    OneShot {
+        /// How long to wait in all.
+        max_wait: Duration,
+    },
+    /// A person's command about one Artifact; stops before these points.
+    Standalone {
+        /// `--stop-before`.
+        stop_before: Vec<StopPoint>,
+    },
+}
+
+/// Why the driver returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing (more) is due. Says how the last deployment of this run ended, if there was one, and whether an errand
+    /// failed.
+    Idle {
+        /// `Some(true)`: a deployment succeeded.
+        deployment: Option<bool>,
+        /// The server could not be asked, or the inventory not sent.
+        failed: bool,
+    },
+    /// An update waits longer than this run may; it is recorded and goes on with the next run.
+    Waiting {
+        /// How much longer.
+        left: Duration,
+    },
+    /// The agent was told to end.
+    Terminated,
+    /// A standalone update waits for a person's command.
+    AwaitsCommand(Box<State>),
+    /// A standalone update was stopped as asked.
+    Stopped(StopPoint, Box<State>),
+    /// A standalone update has ended.
+    Ended(Box<End>),
+}
+
+/// The driver.
+pub struct Driver<'a> {
+    world: World<'a>,
+    mode: Mode,
+    intervals: Intervals,
+    time_scale: f64,
+    schedule: Schedule,
+    /// A standalone update waits for a person's command: no deployment is begun meanwhile.
+    pub hold_deployments: bool,
+    waited: Duration,
+    deployment: Option<bool>,
+    failed: bool,
+}
+
+/// What came of an effect.
+enum Performed {
+    Outcome(Outcome),
+    Leave(Exit),
+}
+
+use Performed::Leave;
+
+impl From<Outcome> for Performed {
+    fn from(outcome: Outcome) -> Performed {
+        Performed::Outcome(outcome)
+    }
+}
+
+impl<'a> Driver<'a> {
+    /// A driver for this world. `time_scale` shortens waits between tries, in tests.
+    pub fn new(world: World<'a>, mode: Mode, intervals: Intervals, time_scale: f64) -> Driver<'a> {
+        let scale = |d: Duration| d.mul_f64(time_scale);
+        let scaled =
+            Intervals { update: scale(intervals.update), inventory: scale(intervals.inventory), ..intervals };
+        let schedule = Schedule::new(scaled, world.host.now());
+        Driver {
+            world,
+            mode,
+            intervals,
+            time_scale,
+            schedule,
+            hold_deployments: false,
+            waited: Duration::ZERO,
+            deployment: None,
+            failed: false,
+        }
+    }
+
+    /// When the errands are due, for callers that know more (times remembered over one-shot runs).
+    pub fn schedule(&mut self) -> &mut Schedule {
+        &mut self.schedule
+    }
+
+    /// Runs from a state to an exit. `wait` is that of the record, if the state was left on purpose.
+    pub fn run(&mut self, mut state: State, mut wait: Option<Wait>) -> Exit {
+        loop {
+            if let Mode::Standalone { stop_before } = &self.mode
+                && let Some(point) = agent::stop_point(&state)
+                && stop_before.contains(&point)
+            {
+                self.record(&state, None);
+                return Exit::Stopped(point, Box::new(state));
+            }
+            if state.is_checkpoint() && wait.is_none() {
+                state = state.counted();
+                if state.is_checkpoint() && !self.record(&state, None) && state.needs_its_record() {
+                    log::error!("{} cannot be recorded, so it is not done", state.name());
+                    state = agent::next(state, Outcome::Failed);
+                    continue;
+                }
+            }
+            let outcome = match self.perform(&state, wait.take()) {
+                Performed::Outcome(outcome) => outcome,
+                Leave(exit) => return exit,
+            };
+            let from = state.name();
+            state = agent::next(state, outcome);
+            log::debug!("{from} -> {}", state.name());
+        }
+    }
+
+    fn record(&mut self, state: &State, wait: Option<Wait>) -> bool {
+        let record = Record { state: state.clone(), wait, boot_id: self.world.host.boot_id() };
+        match self.world.journal.save(&record) {
+            Ok(()) => true,
+            Err(e) => {
+                log::error!("{e}");
+                false
+            }
+        }
+    }
+
+    fn perform(&mut self, state: &State, wait: Option<Wait>) -> Performed {
+        match agent::effect(state) {
+            Effect::Nothing => Outcome::Done.into(),
+            Effect::Exit => Leave(Exit::Idle { deployment: self.deployment, failed: self.failed }),
+            Effect::AwaitCommand => match self.mode {
+                Mode::Standalone { .. } => Leave(Exit::AwaitsCommand(Box::new(state.clone()))),
+                // Cannot happen: only the command line reaches this state.
+                Mode::Daemon | Mode::OneShot { .. } => Outcome::Failed.into(),
+            },
+            Effect::AwaitErrand => self.await_errand(),
+            Effect::Scripts(set) => self.scripts(state, set, wait),
+            Effect::SendInventory => {
+                let sent = self.world.server.send_inventory();
+                self.errand_done(Errand::Inventory, sent.map(|()| Outcome::Done))
+            }
+            Effect::Poll => self.poll(),
+            Effect::Report(status) => self.report(state, status),
+            Effect::ReportUntilHeard(status) => self.until_heard(state, wait, |driver| {
+                driver.world.server.report(state.deployment().unwrap_or_default(), status)
+            }),
+            Effect::ReportEnd { success } => {
+                self.until_heard(state, wait, |driver| driver.report_end(state, success))
+            }
+            Effect::OpenArtifact(offer) => {
+                let opened = self.world.depot.open(&offer);
+                self.judged("the Artifact cannot be used", opened.map(Outcome::Header))
+            }
+            Effect::StorePayload => {
+                let stored = match state.artifact() {
+                    Some(artifact) => self.world.depot.store(artifact),
+                    None => Ok(()),
+                };
+                self.judged("the payload cannot be stored", stored.map(|()| Outcome::Done))
+            }
+            Effect::AskRollback => {
+                self.ask(state, "SupportsRollback", |h| h.supports_rollback().map(Outcome::RollsBack))
+            }
+            Effect::AskReboot => {
+                self.ask(state, "NeedsArtifactReboot", |h| h.needs_reboot().map(Outcome::NeedsReboot))
+            }
+            Effect::Install => self.call(state, "ArtifactInstall", |h| h.install()),
+            Effect::Reboot(Reboot::Yes) => self.call(state, "ArtifactReboot", |h| h.reboot()),
+            Effect::RollbackReboot(Reboot::Yes) => {
+                self.call(state, "ArtifactRollbackReboot", |h| h.rollback_reboot())
+            }
+            Effect::Reboot(Reboot::Automatic) | Effect::RollbackReboot(Reboot::Automatic) => {
+                let restarted = self.world.host.reboot();
+                self.judged("the machine does not restart", restarted.map(|()| Outcome::Done))
+            }
+            Effect::Reboot(Reboot::No) | Effect::RollbackReboot(Reboot::No) => Outcome::Done.into(),
+            Effect::VerifyReboot => self.call(state, "ArtifactVerifyReboot", |h| h.verify_reboot()),
+            Effect::ForgetToken => {
+                self.world.server.forget_token();
+                Outcome::Done.into()
+            }
+            Effect::Commit { check_scripts } => {
+                if check_scripts && let Err(e) = self.world.scripts.check_rootfs_version() {
+                    return self.judged("the new system is not committed", Err(e));
+                }
+                self.call(state, "ArtifactCommit", |h| h.commit())
+            }
+            Effect::Rollback => self.call(state, "ArtifactRollback", |h| h.rollback()),
+            Effect::VerifyRollbackReboot => {
+                self.call(state, "ArtifactVerifyRollbackReboot", |h| h.verify_rollback_reboot())
+            }
+            Effect::PayloadFailure => self.call(state, "ArtifactFailure", |h| h.failure()),
+            Effect::SaveInstalled => self.save_installed(state),
+            Effect::Cleanup => self.call(state, "Cleanup", |h| h.cleanup()),
+            Effect::ClearRecord => {
+                let cleared = self.world.journal.clear();
+                self.judged(
+                    "the record of the update stays and is tidied up at the next start",
+                    cleared.map(|()| Outcome::Done),
+                )
+            }
+            Effect::Finish => self.finish(state),
+        }
+    }
+
+    /// Turns a result into an outcome; a failure is logged with what it means.
+    fn judged(&mut self, meaning: &str, result: Result<Outcome>) -> Performed {
+        match result {
+            Ok(outcome) => outcome.into(),
+            Err(e) if e.code == INTERRUPTED => Leave(Exit::Terminated),
+            Err(e) => {
+                log::error!("{e}");
+                log::error!("{meaning}");
+                Outcome::Failed.into()
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        state: &State,
+        call: &str,
+        ask: impl FnOnce(&mut dyn Payload) -> Result<Outcome>,
+    ) -> Performed {
+        let Some(payload) = state.artifact().and_then(|a: &Artifact| a.payload.as_deref()) else {
+            return Outcome::Done.into(); // An empty payload has nothing to do anywhere (AF-40).
+        };
+        log::debug!("{call}");
+        let answer = self.world.depot.handler(payload).and_then(ask);
+        self.judged(&format!("{call} failed"), answer)
+    }
+
+    fn call(
+        &mut self,
+        state: &State,
+        call: &str,
+        make: impl FnOnce(&mut dyn Payload) -> Result<()>,
+    ) -> Performed {
+        self.ask(state, call, |handler| make(handler).map(|()| Outcome::Done))
+    }
+
+    fn await_errand(&mut self) -> Performed {
+        loop {
+            let now = self.world.host.now();
+            if let Some(errand) = self.schedule.due(now) {
+                self.schedule.begun(errand, now);
+                return Outcome::Due(errand).into();
+            }
+            if self.mode != Mode::Daemon {
+                return Outcome::Quiet.into();
+            }
+            match self.world.host.wait(self.schedule.next()) {
+                Woke::Time => {}
+                Woke::Errand(errand) => self.schedule.at_once(errand, self.world.host.now()),
+                Woke::Terminate => return Leave(Exit::Terminated),
+            }
+        }
+    }
+
+    fn scripts(&mut self, state: &State, set: ScriptSet, wait: Option<Wait>) -> Performed {
+        if set.step == Step::Idle && self.mode != Mode::Daemon {
+            return Outcome::Done.into(); // Decision 22: a one-shot run is never idle.
+        }
+        let mut cursor = None;
+        if let Some(Wait { until_ms, what: WaitFor::Script { name, first_start_ms, failed } }) = wait {
+            let what = WaitFor::Script { name: name.clone(), first_start_ms, failed };
+            if let Some(exit) = self.wait(state, Wait { until_ms, what }) {
+                return Leave(exit);
+            }
+            self.record(state, None); // From here on a cut is a cut.
+            cursor = Some(Cursor { name, first_start: Duration::from_millis(first_start_ms), failed });
+        }
+        loop {
+            match self.world.scripts.run(set, cursor.take()) {
+                ScriptsEnd::Done => return Outcome::Done.into(),
+                ScriptsEnd::Failed => return Outcome::Failed.into(),
+                ScriptsEnd::Interrupted => return Leave(Exit::Terminated),
+                ScriptsEnd::Later(at, after) => {
+                    let until = self.world.host.now() + after.mul_f64(self.time_scale);
+                    let first_start_ms = millis(at.first_start);
+                    let what = WaitFor::Script { name: at.name.clone(), first_start_ms, failed: at.failed };
+                    if let Some(exit) = self.wait(state, Wait { until_ms: millis(until), what }) {
+                        return Leave(exit);
+                    }
+                    cursor = Some(at);
+                }
+            }
+        }
+    }
+
+    /// Waits it out, or records it and says how to leave.
+    fn wait(&mut self, state: &State, wait: Wait) -> Option<Exit> {
+        let until = Duration::from_millis(wait.until_ms);
+        let begin = self.world.host.now();
+        let left = until.saturating_sub(begin);
+        if let Mode::OneShot { max_wait } = self.mode
+            && left > max_wait.saturating_sub(self.waited)
+        {
+            // Only an update in hand has a place in the journal; anything else simply comes again.
+            if state.deployment().is_some() {
+                self.record(state, Some(wait));
+            }
+            return Some(Exit::Waiting { left });
+        }
+        loop {
+            match self.world.host.wait(until) {
+                Woke::Time => {
+                    self.waited += left;
+                    return None;
+                }
+                // Comes after the update, which is never pre-empted (U3).
+                Woke::Errand(errand) => self.schedule.at_once(errand, self.world.host.now()),
+                Woke::Terminate => return Some(Exit::Terminated),
+            }
+        }
+    }
+
+    fn errand_done(&mut self, errand: Errand, result: std::result::Result<Outcome, Fault>) -> Performed {
+        let (retry_after, error) = match result {
+            Ok(outcome) => {
+                self.schedule.went_well(errand);
+                return outcome.into();
+            }
+            Err(Fault::Interrupted) => return Leave(Exit::Terminated),
+            Err(Fault::Later(wait, e)) => (Some(wait.mul_f64(self.time_scale)), e),
+            Err(Fault::TooLarge(e) | Fault::Other(e)) => (None, e),
+            Err(Fault::Aborted) => (None, Error::new("SERVER-CONFLICT", "the server answered 409")),
+        };
+        self.failed = true;
+        let now = self.world.host.now();
+        let random = self.world.host.random();
+        self.schedule.failed(errand, now, retry_after, random, self.time_scale);
+        let what = match errand {
+            Errand::Inventory => "the inventory could not be sent",
+            Errand::Deployment => "the server could not be asked for a deployment",
+        };
+        log::error!("{error}");
+        match self.mode {
+            Mode::Daemon => {
+                let next = self.schedule.due_in(errand, now).as_secs_f64();
+                log::warn!("{what}; next try in {next:.0} s");
+            }
+            Mode::OneShot { .. } | Mode::Standalone { .. } => log::warn!("{what}"),
+        }
+        Outcome::Failed.into()
+    }
+
+    fn poll(&mut self) -> Performed {
+        if self.hold_deployments {
+            log::warn!(
+                "an update made by `install` is neither committed nor rolled back: no deployment is asked for until \
+                 `thimble commit` or `thimble rollback`"
+            );
+            return Outcome::Done.into();
+        }
+        let answer = self.world.server.next_deployment();
+        let outcome = answer.map(|offer| match offer {
+            Some(offer) => {
+                self.world.host.begin_log(&offer.id);
+                log::info!("Running thimble {}", env!("CARGO_PKG_VERSION"));
+                log::info!("Deployment with ID {} started", offer.id);
+                Outcome::Offered(offer)
+            }
+            None => {
+                log::info!("no deployment for this device");
+                Outcome::Done
+            }
+        });
+        self.errand_done(Errand::Deployment, outcome)
+    }
+
+    fn report(&mut self, state: &State, status: Status) -> Performed {
+        match self.world.server.report(state.deployment().unwrap_or_default(), status) {
+            Ok(()) => Outcome::Done.into(),
+            Err(Fault::Interrupted) => Leave(Exit::Terminated),
+            Err(Fault::Aborted) => {
+                log::error!("the server has aborted the deployment");
+                Outcome::Aborted.into()
+            }
+            Err(Fault::TooLarge(e) | Fault::Later(_, e) | Fault::Other(e)) => {
+                log::warn!("{e}");
+                log::warn!("status {} was not heard; the update goes on", status.word());
+                Outcome::Failed.into()
+            }
+        }
+    }
+
+    fn report_end(&mut self, state: &State, success: bool) -> std::result::Result<(), Fault> {
+        let id = state.deployment().unwrap_or_default();
+        self.world.server.report(id, if success { Status::Success } else { Status::Failure })?;
+        if success {
+            return Ok(());
+        }
+        match self.world.server.upload_log(id) {
+            Err(Fault::TooLarge(e)) => {
+                log::warn!("{e}");
+                log::warn!("the server does not take the log (413); it stays on the device");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Repeats a request with back-off until the server has heard it, refuses it for good, or nobody listens any more.
+    fn until_heard(
+        &mut self,
+        state: &State,
+        wait: Option<Wait>,
+        mut request: impl FnMut(&mut Self) -> std::result::Result<(), Fault>,
+    ) -> Performed {
+        let mut tries = 0;
+        if let Some(Wait { until_ms, what: WaitFor::Report { tries: before } }) = wait {
+            tries = before;
+            if let Some(exit) = self.wait(state, Wait { until_ms, what: WaitFor::Report { tries } }) {
+                return Leave(exit);
+            }
+            self.record(state, None);
+        }
+        loop {
+            let (pause, error) = match request(self) {
+                Ok(()) => return Outcome::Done.into(),
+                Err(Fault::Aborted) => {
+                    log::error!("the server has aborted the deployment");
+                    return Outcome::Aborted.into();
+                }
+                Err(Fault::Interrupted) => return Leave(Exit::Terminated),
+                // What the server asks for does not use up a try (U16).
+                Err(Fault::Later(wait, e)) => (Some(wait), e),
+                Err(Fault::TooLarge(e) | Fault::Other(e)) => {
+                    tries += 1;
+                    let random = self.world.host.random();
+                    let pause = back_off(tries, self.intervals.retry, self.intervals.retry_count);
+                    (pause.map(|p| with_jitter(p, random)), e)
+                }
+            };
+            log::warn!("{error}");
+            let Some(pause) = pause else {
+                log::error!("the server was not reached in {tries} tries; giving up");
+                return Outcome::Failed.into();
+            };
+            let pause = pause.mul_f64(self.time_scale);
+            log::warn!("the report is repeated in {:.0} s", pause.as_secs_f64());
+            let until_ms = millis(self.world.host.now() + pause);
+            if let Some(exit) = self.wait(state, Wait { until_ms, what: WaitFor::Report { tries } }) {
+                return Leave(exit);
+            }
+        }
+    }
+
+    fn save_installed(&mut self, state: &State) -> Performed {
+        let (State::SaveProvides(end) | State::StateLoop(end)) = state else { return Outcome::Failed.into() };
+        let saved = self.world.software.load().and_then(|old| match agent::installed_after(&old, end) {
+            Some(new) if new != old => self.world.software.save(&new),
+            Some(_) | None => Ok(()),
+        });
+        self.judged("what is installed is not recorded", saved.map(|()| Outcome::Done))
+    }
+
+    fn finish(&mut self, state: &State) -> Performed {
+        let State::Finish(end) = state else { return Outcome::Failed.into() };
+        if let Mode::Standalone { .. } = self.mode {
+            return Leave(Exit::Ended(Box::new(end.clone())));
+        }
+        let success = end.succeeded();
+        let word = if success { "Success" } else { "Failure" };
+        log::info!(
+            "Deployment with ID {} finished with status: {word}",
+            state.deployment().unwrap_or_default()
+        );
+        self.world.host.end_log();
+        self.deployment = Some(success);
+        // What is installed may have changed (U5).
+        self.schedule.at_once(Errand::Inventory, self.world.host.now());
+        Outcome::Done.into()
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
