@@ -16,6 +16,7 @@
 //! | [`ports`] | the traits through which an effect reaches the world | `error`, `agent` |
 //! | [`install`] | payload handlers: rootfs-image | `error`, `sys`, `boot`, `artifact`, `config`, `ports`, `agent` |
 //! | [`server`] | the Mender device API over HTTP(S) | `error`, `json`, `sys`, `config` |
+//! | [`scripts`] | state scripts: finds, runs, logs them | `error`, `sys`, `agent`, `ports` |
 //! | [`run`] | the driver: record the state, perform its effect, compute the next | `error`, `agent`, `ports` |
 //!
 //! `main.rs` and what it includes are the only ones that know every adapter.
@@ -29,6 +30,7 @@ pub mod install;
 pub mod json;
 pub mod ports;
 pub mod run;
+pub mod scripts;
 pub mod server;
 pub mod store;
 pub mod sys;
