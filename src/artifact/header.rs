@@ -1,0 +1,233 @@
+//! What an Artifact says about itself: `header-info`, `type-info` and `meta-data` (AF-18 to AF-28).
+
+use std::collections::BTreeMap;
+
+use super::fault::shown;
+use crate::error::{Error, Result};
+use crate::json::{self, Value};
+
+const CODE: &str = "ARTIFACT-HEADER";
+const INFO: &str = "header-info";
+const TYPE: &str = "type-info";
+
+/// The header of an Artifact whose checksums, and signature if a key was given, were found right.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// Version of the Artifact format: 3.
+    pub format: u8,
+    /// `artifact_name`, never empty.
+    pub name: String,
+    /// `artifact_group` that the device joins; never empty.
+    pub group: Option<String>,
+    /// What the device must be and provide.
+    pub depends: Depends,
+    /// `artifact_provides` of type-info; without `artifact_name` and `artifact_group` (AF-27).
+    pub provides: BTreeMap<String, String>,
+    /// `clears_artifact_provides`. `None` if absent: everything is cleared (AF-53).
+    pub clears: Option<Vec<String>>,
+    /// What handles the payload; fit to be a file name. `None`: an empty payload (AF-40).
+    pub payload_type: Option<String>,
+    /// `header-info` as a whole, unknown members included.
+    pub header_info: Value,
+    /// `type-info` as a whole, unknown members included.
+    pub type_info: Value,
+    /// `meta-data`, an object. `None` if the Artifact has none, or an empty one (AF-28).
+    pub meta_data: Option<Value>,
+    /// Whether there is a signature. It was verified if, and only if, a key was given to
+    /// [`open`](super::open) (AF-62).
+    pub signed: bool,
+}
+
+/// What an Artifact depends on; see [`Header::check_depends`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Depends {
+    /// `device_type`: the device's must be one of these. Never empty.
+    pub device_types: Vec<String>,
+    /// `artifact_name`: if not empty, the installed one must be one of these.
+    pub names: Vec<String>,
+    /// `artifact_group`: if not empty, the device's must be one of these.
+    pub groups: Vec<String>,
+    /// From type-info: the device must provide each key with one of the values.
+    pub others: BTreeMap<String, Vec<String>>,
+}
+
+fn wrong(text: impl Into<String>) -> Error {
+    Error::new(CODE, text)
+}
+
+impl Header {
+    /// Reads the three members of a verified header.
+    ///
+    /// Errors: ARTIFACT-HEADER, with the member that is wrong.
+    pub(super) fn parse(info: &[u8], kind: &[u8], meta: Option<&[u8]>) -> Result<Header> {
+        let header_info = json::parse_bytes(info, CODE, INFO)?;
+        let type_info = json::parse_bytes(kind, CODE, TYPE)?;
+        let payload_type = payload_type(&header_info)?;
+        check_type(&type_info, payload_type.as_deref())?;
+        let meta_data = match meta {
+            None | Some([]) => None,
+            Some(meta) => match json::parse_bytes(meta, CODE, "meta-data")? {
+                _ if payload_type.is_none() => return Err(wrong("meta-data: an empty payload has none")),
+                object @ Value::Object(_) => Some(object),
+                other => {
+                    return Err(wrong(format!("meta-data must be an object, found {}", json::kind(&other))));
+                }
+            },
+        };
+        let own = object(&header_info, "artifact_provides", INFO)?;
+        let own = own.ok_or_else(|| wrong("header-info: artifact_provides is missing"))?;
+        let name = text(own, "artifact_name", INFO)?.filter(|name| !name.is_empty());
+        Ok(Header {
+            format: 3,
+            name: name.ok_or_else(|| wrong("header-info: artifact_name is missing or empty"))?,
+            group: text(own, "artifact_group", INFO)?.filter(|group| !group.is_empty()),
+            depends: depends(&header_info, &type_info)?,
+            provides: provides(&type_info)?,
+            clears: list(&type_info, "clears_artifact_provides", TYPE)?,
+            payload_type,
+            meta_data,
+            header_info,
+            type_info,
+            signed: false,
+        })
+    }
+}
+
+/// AF-23: exactly one payload. Null is the empty payload.
+fn payload_type(info: &Value) -> Result<Option<String>> {
+    let payload = match json::get(info, "payloads") {
+        Some(Value::Array(payloads)) => match payloads.as_slice() {
+            [payload] => payload,
+            other => {
+                return Err(wrong(format!(
+                    "header-info: {} payloads, exactly one is supported",
+                    other.len()
+                )));
+            }
+        },
+        _ => return Err(wrong("header-info: payloads is missing or not a list")),
+    };
+    match json::get(payload, "type") {
+        Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) if is_type_name(name) => Ok(Some(name.clone())),
+        Some(Value::String(name)) => {
+            Err(wrong(format!("header-info: {} cannot be a payload type", shown(name))))
+        }
+        Some(other) => {
+            let kind = json::kind(other);
+            Err(wrong(format!("header-info: the payload's type must be a string or null, found {kind}")))
+        }
+        None => Err(wrong("header-info: the payload has no type")),
+    }
+}
+
+/// A type is the file name of an Update Module: it must not lead out of the folder of modules.
+fn is_type_name(name: &str) -> bool {
+    let bad = |c: char| c == '/' || c.is_control() || c.is_whitespace();
+    !matches!(name, "" | "." | "..") && name.len() <= 255 && !name.contains(bad)
+}
+
+/// AF-25: type-info repeats the type; some writers left it empty for rootfs-image.
+fn check_type(type_info: &Value, wanted: Option<&str>) -> Result<()> {
+    if !matches!(type_info, Value::Object(_)) {
+        return Err(wrong(format!("type-info must be an object, found {}", json::kind(type_info))));
+    }
+    let found = text(type_info, "type", TYPE)?;
+    match (found.as_deref(), wanted) {
+        (Some(""), Some("rootfs-image")) => Ok(()),
+        (found, wanted) if found == wanted => Ok(()),
+        (found, wanted) => {
+            let [found, wanted] = [found, wanted].map(|t| t.map_or("null".into(), shown));
+            Err(wrong(format!("type-info: the type is {found}, header-info says {wanted}")))
+        }
+    }
+}
+
+fn provides(type_info: &Value) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for (key, value) in members(type_info, "artifact_provides", TYPE)? {
+        if key == "artifact_name" || key == "artifact_group" {
+            // AF-27: header-info provides these.
+            return Err(wrong(format!("type-info: artifact_provides must not contain {key}")));
+        }
+        let value = json::string(value)
+            .ok_or_else(|| wrong(format!("type-info: artifact_provides: {} must be a string", shown(key))))?;
+        all.insert(key.clone(), value.to_owned());
+    }
+    Ok(all)
+}
+
+fn depends(info: &Value, type_info: &Value) -> Result<Depends> {
+    let own = object(info, "artifact_depends", INFO)?;
+    let own = own.ok_or_else(|| wrong("header-info: artifact_depends is missing"))?;
+    let device_types = list(own, "device_type", INFO)?.filter(|types| !types.is_empty());
+    let mut all = Depends {
+        device_types: device_types
+            .ok_or_else(|| wrong("header-info: artifact_depends: device_type is missing or empty"))?,
+        names: list(own, "artifact_name", INFO)?.unwrap_or_default(),
+        groups: list(own, "artifact_group", INFO)?.unwrap_or_default(),
+        others: BTreeMap::new(),
+    };
+    for (key, value) in members(type_info, "artifact_depends", TYPE)? {
+        let twice = match key.as_str() {
+            "device_type" => true,
+            "artifact_name" => !all.names.is_empty(),
+            "artifact_group" => !all.groups.is_empty(),
+            _ => false,
+        };
+        if twice {
+            // AF-27: which of the two holds is not defined.
+            return Err(wrong(format!("artifact_depends: {key} is in both header-info and type-info")));
+        }
+        let values = match value {
+            Value::String(one) => Some(vec![one.clone()]),
+            other => json::strings(other),
+        };
+        let values = values.ok_or_else(|| {
+            let key = shown(key);
+            wrong(format!("type-info: artifact_depends: {key} must be a string or a list of strings"))
+        })?;
+        all.others.insert(key.clone(), values);
+    }
+    Ok(all)
+}
+
+/// An optional member that must be an object; null counts as absent, here and below, as the writers' library
+/// takes it.
+fn object<'a>(value: &'a Value, key: &str, file: &str) -> Result<Option<&'a Value>> {
+    match json::get(value, key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(object @ Value::Object(_)) => Ok(Some(object)),
+        Some(other) => Err(wrong(format!("{file}: {key} must be an object, found {}", json::kind(other)))),
+    }
+}
+
+fn members<'a>(
+    value: &'a Value,
+    key: &str,
+    file: &str,
+) -> Result<impl Iterator<Item = (&'a String, &'a Value)>> {
+    let members = match object(value, key, file)? {
+        Some(Value::Object(members)) => Some(members.iter()),
+        _ => None,
+    };
+    Ok(members.into_iter().flatten())
+}
+
+fn text(value: &Value, key: &str, file: &str) -> Result<Option<String>> {
+    match json::get(value, key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(wrong(format!("{file}: {key} must be a string, found {}", json::kind(other)))),
+    }
+}
+
+fn list(value: &Value, key: &str, file: &str) -> Result<Option<Vec<String>>> {
+    match json::get(value, key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match json::strings(value) {
+            Some(list) => Ok(Some(list)),
+            None => Err(wrong(format!("{file}: {key} must be a list of strings"))),
+        },
+    }
+}
