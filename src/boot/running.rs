@@ -63,14 +63,14 @@ pub(super) fn find(system: &System, a: &Slot, b: &Slot, variable: &str) -> Resul
         );
         Err(Error::new("BOOT-SLOTS-ROOT", text))
     };
-    match pair.from_mounts() {
+    match pair.ask_mounts() {
         Answer::A => return Ok((true, Evidence::Mounted)),
         Answer::B => return Ok((false, Evidence::Mounted)),
         Answer::Neither(what) => return neither(what),
         Answer::Unknown => {}
     }
     let argument = mounts::root_argument(&system.cmdline);
-    match argument.map_or(Answer::Unknown, |argument| pair.from_argument(argument)) {
+    match argument.map_or(Answer::Unknown, |argument| pair.ask_argument(argument)) {
         Answer::A => return Ok((true, Evidence::CommandLine)),
         Answer::B => return Ok((false, Evidence::CommandLine)),
         Answer::Neither(what) => return neither(what),
@@ -169,7 +169,7 @@ impl Pair<'_> {
         self.system.mounts.iter().rev().find(|m| m.point == "/")
     }
 
-    fn from_mounts(&self) -> Answer {
+    fn ask_mounts(&self) -> Answer {
         if let Some(own) = self.system.own {
             match self.by_number_or_below(own, 0) {
                 Answer::Unknown if !self.is_plain_device(own) => {}
@@ -181,13 +181,13 @@ impl Pair<'_> {
             }
         }
         match self.top() {
-            Some(top) if top.kind == "overlay" => self.from_overlay(top),
-            Some(top) => self.from_mount(top),
+            Some(top) if top.kind == "overlay" => self.ask_overlay(top),
+            Some(top) => self.ask_mount(top),
             None => Answer::Unknown,
         }
     }
 
-    fn from_mount(&self, mount: &Mount) -> Answer {
+    fn ask_mount(&self, mount: &Mount) -> Answer {
         if let Some(number) = mount.device
             && let answer @ (Answer::A | Answer::B) = self.by_number_or_below(number, 0)
         {
@@ -204,7 +204,7 @@ impl Pair<'_> {
 
     /// The lowest layer of an overlay that lies on one of the partitions; failing that, what OpenWrt mounts as
     /// /rom (BE-26).
-    fn from_overlay(&self, overlay: &Mount) -> Answer {
+    fn ask_overlay(&self, overlay: &Mount) -> Answer {
         let lower = overlay.options.split(',').filter_map(|o| o.split_once('='));
         let lower = lower.filter(|(name, _)| *name == "lowerdir" || *name == "lowerdir+");
         let mut dirs: Vec<&str> = lower.flat_map(|(_, dirs)| dirs.split(':')).collect();
@@ -214,7 +214,7 @@ impl Pair<'_> {
             let holds = |m: &&Mount| m.kind != "overlay" && Path::new(dir).starts_with(&m.point);
             // The longest path; of equal ones the last, which hides the others.
             let mount = self.system.mounts.iter().filter(holds).max_by_key(|m| m.point.len());
-            if let Some(answer @ (Answer::A | Answer::B)) = mount.map(|m| self.from_mount(m)) {
+            if let Some(answer @ (Answer::A | Answer::B)) = mount.map(|m| self.ask_mount(m)) {
                 return answer;
             }
         }
@@ -222,7 +222,7 @@ impl Pair<'_> {
     }
 
     /// `root=` in all its forms (BE-27).
-    fn from_argument(&self, argument: &str) -> Answer {
+    fn ask_argument(&self, argument: &str) -> Answer {
         for (prefix, folder, key) in [
             ("PARTUUID=", "by-partuuid", "PARTUUID="),
             ("PARTLABEL=", "by-partlabel", "PARTNAME="),
