@@ -1,15 +1,17 @@
-//! Block devices: size, sector size, cache, device numbers.
+//! Block devices and UBI volumes: size, sector size, cache, exclusive use, device numbers.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 // From linux/fs.h; libc does not have them for every target. The request type differs (int with musl).
 const BLKGETSIZE64: u32 = if size_of::<usize>() == 8 { 0x8008_1272 } else { 0x8004_1272 };
 const BLKSSZGET: u32 = 0x1268;
 const BLKFLSBUF: u32 = 0x1261;
+// From mtd/ubi-user.h.
+const UBI_IOCVOLUP: u32 = 0x4008_4f00;
 
 /// Size in bytes of an open block device.
 pub fn size(device: &File) -> io::Result<u64> {
@@ -31,6 +33,33 @@ pub fn sector_size(device: &File) -> io::Result<u32> {
 pub fn drop_cache(device: &File) -> io::Result<()> {
     // SAFETY: BLKFLSBUF takes no argument.
     check(unsafe { libc::ioctl(device.as_raw_fd(), BLKFLSBUF as _, 0) })
+}
+
+/// Opens a block device for reading and writing, and fails with `ResourceBusy` while a file system of it is
+/// mounted, or it is swapped to, or part of another device. It is never created.
+pub fn open_exclusive(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_EXCL | libc::O_CLOEXEC).open(path)
+}
+
+/// Size in bytes of the UBI volume of this name (`/dev/ubi0_1`), from /sys below `root`.
+pub fn volume_size(path: &Path, root: &Path) -> io::Result<u64> {
+    let name = path.file_name().unwrap_or_default();
+    let dir = root.join("sys/class/ubi").join(name);
+    let value = |file: &str| -> io::Result<u64> {
+        let text = std::fs::read_to_string(dir.join(file))?;
+        text.trim().parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+    };
+    value("reserved_ebs")?
+        .checked_mul(value("usable_eb_size")?)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Begins the update of an open UBI volume with that many bytes. What it held is lost; it is whole again when
+/// exactly as many bytes have been written.
+pub fn start_volume_update(volume: &File, bytes: u64) -> io::Result<()> {
+    let bytes = i64::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: UBI_IOCVOLUP reads an i64 from the address that it is given.
+    check(unsafe { libc::ioctl(volume.as_raw_fd(), UBI_IOCVOLUP as _, &bytes) })
 }
 
 /// Asks the kernel to forget the clean cached pages of a regular file; the best that can be done for one.

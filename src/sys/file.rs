@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Replaces a file so that after a power cut either the old or the new content is there, whole.
 ///
@@ -89,11 +90,17 @@ impl Lock {
     }
 
     /// Waits for a lock that others hold only for moments (boot environment tools, BE-57); creates the file
-    /// with mode 0666 as they do.
-    pub fn wait(path: &Path) -> io::Result<Lock> {
+    /// with mode 0666 as they do. `TimedOut` after `limit`.
+    pub fn wait_for(path: &Path, limit: Duration) -> io::Result<Lock> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o666).open(path)?;
-        flock(file.as_raw_fd(), libc::LOCK_EX)?;
+        let deadline = Instant::now() + limit;
+        while !flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB)? {
+            if Instant::now() >= deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "held by another process"));
+            }
+            super::signal::poll(&[], Some(Duration::from_millis(20)))?;
+        }
         Ok(Lock { file })
     }
 }
