@@ -3,5 +3,6 @@
 pub mod block;
 pub mod clock;
 pub mod file;
+pub mod net;
 pub mod process;
 pub mod signal;

@@ -1,0 +1,291 @@
+//! One HTTP request and its answer, within limits of time and memory; every error gets its words here.
+
+use super::deployments::LogBody;
+use super::tls::{self, Trust};
+use super::wire::{self, BUFFER, Dial, Lookup};
+use super::{Fault, Kind, url};
+use crate::error::Error;
+use crate::json;
+use crate::sys::clock;
+use std::io::{self, Read};
+use std::time::Duration;
+use ureq::http::{HeaderMap, HeaderValue, Request as HttpRequest, Response};
+use ureq::{Agent, Body, SendBody};
+
+/// Longest time that `Retry-After` is believed (SA-51).
+const RETRY_AFTER_MOST: Duration = Duration::from_secs(24 * 3600);
+
+/// How much of the body of a refusal is read.
+const ERROR_BODY: u64 = 4 * 1024;
+
+/// Time limits (SA-73).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// TCP, and again TLS.
+    pub connect: Duration,
+    /// From the end of the request to the end of the head of the answer; also for sending the head.
+    pub header: Duration,
+    /// Between two pieces of a body, either way.
+    pub idle: Duration,
+    /// For the whole body of an API answer; downloads have no such limit.
+    pub body: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let seconds = Duration::from_secs;
+        Limits { connect: seconds(30), header: seconds(60), idle: seconds(300), body: seconds(300) }
+    }
+}
+
+/// What is sent.
+pub(super) enum Payload<'a, 'b> {
+    None,
+    Json(&'a [u8]),
+    Log(&'a mut LogBody<'b>),
+}
+
+impl<'b> Payload<'_, 'b> {
+    /// The same, to be sent (again).
+    pub(super) fn again(&mut self) -> Payload<'_, 'b> {
+        match self {
+            Payload::None => Payload::None,
+            Payload::Json(bytes) => Payload::Json(bytes),
+            Payload::Log(log) => Payload::Log(log),
+        }
+    }
+}
+
+/// An API request.
+pub(super) struct Request<'a, 'b> {
+    pub method: &'static str,
+    pub url: &'a str,
+    pub headers: &'a [(&'static str, &'a str)],
+    pub body: Payload<'a, 'b>,
+    pub limit: usize,
+}
+
+/// The answer to an API request.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+    retry_after: Option<Duration>,
+    request_id: String,
+}
+
+impl Answer {
+    /// This status is not what was hoped for.
+    pub(super) fn refused(&self, what: &str) -> Fault {
+        let (kind, code) = match self.status {
+            401 => (Kind::Unauthorized, "SERVER-UNAUTHORIZED"),
+            404 => (Kind::NotFound, "SERVER-NOT-FOUND"),
+            409 => (Kind::Conflict, "SERVER-ABORTED"),
+            413 => (Kind::TooLarge, "SERVER-TOO-LARGE"),
+            429 | 503 => (Kind::Busy(self.retry_after), "SERVER-BUSY"),
+            status => (Kind::Refused(status), "SERVER-REFUSED"),
+        };
+        let mut text = format!("{what}: the server answered {}", self.status);
+        if let Some(said) = self.said() {
+            text.push_str(&format!(": {said}"));
+        }
+        if let Kind::Busy(Some(wait)) = kind {
+            text.push_str(&format!(" (try again in {} s)", wait.as_secs()));
+        }
+        if !self.request_id.is_empty() {
+            text.push_str(&format!(" (request {})", self.request_id));
+        }
+        Fault::new(kind, code, text)
+    }
+
+    /// The server's own words: member `error` of a JSON body, else the text (SA-26).
+    fn said(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.body);
+        let parsed = json::parse(&text).ok();
+        let error = parsed.as_ref().and_then(|v| json::get(v, "error")).and_then(json::string);
+        let said = harmless(error.unwrap_or(&text).trim(), 300);
+        (!said.is_empty()).then_some(said)
+    }
+}
+
+/// Text from outside for a message: one line, no control characters, not too long.
+pub(super) fn harmless(text: &str, most: usize) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect()
+}
+
+/// Sends requests.
+#[derive(Clone)]
+pub(super) struct Http {
+    agent: Agent,
+    limits: Limits,
+}
+
+impl Http {
+    pub(super) fn new(trust: Trust, limits: Limits) -> Http {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .user_agent(concat!("thimble/", env!("CARGO_PKG_VERSION")))
+            .accept("")
+            .accept_encoding("") // A compressed download could not be resumed (SA-6).
+            .max_response_header_size(BUFFER - 1024)
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .max_idle_connections(0)
+            .max_idle_connections_per_host(0)
+            .timeout_send_request(Some(limits.header))
+            .timeout_recv_response(Some(limits.header))
+            .timeout_per_read(Some(limits.idle))
+            .timeout_per_write(Some(limits.idle))
+            .build();
+        Http { agent: Agent::with_parts(config, Dial::new(trust, limits.connect), Lookup), limits }
+    }
+
+    /// An API request and its answer. `limit` bounds the body of a 2xx answer; more is an error.
+    pub(super) fn send(&self, request: Request<'_, '_>) -> Result<Answer, Fault> {
+        let what = format!("{} {}", request.method, url::shown(request.url));
+        let mut builder = HttpRequest::builder()
+            .method(request.method)
+            .uri(request.url)
+            .header("Accept", "application/json")
+            .header("Connection", "close");
+        for (name, value) in request.headers {
+            builder = builder.header(*name, secret(value, &what)?);
+        }
+        if !matches!(request.body, Payload::None) {
+            builder = builder.header("Content-Type", "application/json");
+        }
+        let invalid =
+            |e: ureq::http::Error| Fault::new(Kind::Protocol, "HTTP-REQUEST", format!("{what}: {e}"));
+        let body_limit = Some(self.limits.body);
+        let response = match request.body {
+            Payload::None => {
+                let request = builder.body(()).map_err(invalid)?;
+                self.agent.run(self.agent.configure_request(request).timeout_recv_body(body_limit).build())
+            }
+            Payload::Json(bytes) => {
+                let request = builder.body(bytes).map_err(invalid)?;
+                self.agent.run(self.agent.configure_request(request).timeout_recv_body(body_limit).build())
+            }
+            Payload::Log(log) => {
+                let mut reader = log.open().map_err(|e| {
+                    Fault::new(Kind::Protocol, "LOG-READ", format!("{what}: cannot read the log: {e}"))
+                })?;
+                let builder = builder.header("Content-Length", log.length());
+                let request = builder.body(SendBody::from_reader(&mut reader)).map_err(invalid)?;
+                self.agent.run(self.agent.configure_request(request).timeout_recv_body(body_limit).build())
+            }
+        };
+        let response = response.map_err(|e| fault(&e, &what))?;
+        answer(response, request.limit, &what)
+    }
+
+    /// A request for a file: the head of the answer, and its body to be read.
+    pub(super) fn get(
+        &self,
+        address: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response<Body>, Fault> {
+        let what = format!("GET {}", url::shown(address));
+        let mut builder = HttpRequest::builder().method("GET").uri(address).header("Connection", "close");
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        let request = builder
+            .body(())
+            .map_err(|e| Fault::new(Kind::Protocol, "HTTP-REQUEST", format!("{what}: {e}")))?;
+        self.agent.run(request).map_err(|e| fault(&e, &what))
+    }
+}
+
+fn secret(value: &str, what: &str) -> Result<HeaderValue, Fault> {
+    let mut value = HeaderValue::from_str(value)
+        .map_err(|_| Fault::new(Kind::Protocol, "HTTP-REQUEST", format!("{what}: bad header value")))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn answer(response: Response<Body>, limit: usize, what: &str) -> Result<Answer, Fault> {
+    let status = response.status().as_u16();
+    let retry_after = retry_after(response.headers(), tls::now());
+    let request_id =
+        header(response.headers(), "x-men-requestid").map_or(String::new(), |id| harmless(id, 64));
+    let mut body = Vec::new();
+    let mut reader = response.into_body().into_reader();
+    if !(200..300).contains(&status) {
+        // Only for the message; what cannot be read is left out.
+        let _ = reader.take(ERROR_BODY).read_to_end(&mut body);
+    } else if limit > 0 && status != 204 {
+        (&mut reader).take(limit as u64 + 1).read_to_end(&mut body).map_err(|e| io_fault(&e, what))?;
+        if body.len() > limit {
+            let text = format!("{what}: the answer is longer than {limit} bytes");
+            return Err(Fault::new(Kind::Protocol, "SERVER-ANSWER", text));
+        }
+    }
+    Ok(Answer { status, body, retry_after, request_id })
+}
+
+/// A header as text, if it is there and text.
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim)
+}
+
+/// `Retry-After`: seconds, or a date; anything else is as if it were not there (SA-51).
+pub(super) fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
+    let text = header(headers, "retry-after")?;
+    let seconds = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        text.parse().unwrap_or(u64::MAX)
+    } else {
+        clock::http_date(text)?.saturating_sub(now)
+    };
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MOST))
+}
+
+/// What went wrong below or in HTTP.
+pub(super) fn fault(e: &ureq::Error, what: &str) -> Fault {
+    use ureq::Timeout;
+    let transport =
+        |code: &'static str, text: &str| Fault::new(Kind::Transport, code, format!("{what}: {text}"));
+    match e {
+        ureq::Error::Io(e) => io_fault(e, what),
+        ureq::Error::Timeout(Timeout::Connect) => {
+            transport("NET-TIMEOUT", "no connection within the time limit")
+        }
+        ureq::Error::Timeout(Timeout::RecvResponse) => {
+            transport("NET-TIMEOUT", "no answer within the time limit")
+        }
+        ureq::Error::Timeout(Timeout::PerRead | Timeout::PerWrite) => {
+            transport("NET-TIMEOUT", "the connection has gone silent")
+        }
+        ureq::Error::Timeout(_) => transport("NET-TIMEOUT", "the answer takes too long"),
+        ureq::Error::HostNotFound => transport("NET-NAME", "the host name has no address"),
+        ureq::Error::ConnectionFailed | ureq::Error::TlsRequired | ureq::Error::BodyStalled => {
+            transport("NET-IO", &e.to_string())
+        }
+        ureq::Error::LargeResponseHeader(..) => {
+            Fault::new(Kind::Protocol, "SERVER-ANSWER", format!("{what}: the head of the answer is too long"))
+        }
+        e => {
+            Fault::new(Kind::Protocol, "SERVER-ANSWER", format!("{what}: {}", harmless(&e.to_string(), 300)))
+        }
+    }
+}
+
+/// The same for an error that came out of a reader.
+pub(super) fn io_fault(e: &io::Error, what: &str) -> Fault {
+    if let Some(own) = wire::own(e) {
+        let kind = if own.code == wire::INTERRUPTED { Kind::Interrupted } else { Kind::Transport };
+        let error: Error = own.clone();
+        return Fault { kind, error: if kind == Kind::Interrupted { error } else { error.during(what) } };
+    }
+    if let Some(inner) = e.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
+        return fault(inner, what);
+    }
+    let text = match e.kind() {
+        io::ErrorKind::UnexpectedEof => "the server closed the connection too early".to_owned(),
+        _ => format!("the connection broke: {e}"),
+    };
+    Fault::new(Kind::Transport, "NET-IO", format!("{what}: {text}"))
+}

@@ -1,0 +1,340 @@
+//! Whom we trust: the rustls configuration, the pinned server certificate, and readable words for what TLS refuses.
+
+use super::Settings;
+use crate::error::{Error, Result};
+use crate::sys::{clock, file};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::time_provider::TimeProvider;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where systems keep the certificates that they trust.
+const BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Sessions to resume: one per server and one for the storage is all that there is.
+const SESSIONS: usize = 4;
+
+/// What the configuration says about trust; turned into a rustls configuration when it is first needed.
+#[derive(Debug)]
+pub(super) struct Trust {
+    root: PathBuf,
+    server_certificate: Option<PathBuf>,
+    skip_verify: bool,
+    client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Trust {
+    /// Refuses what cannot work (SA-94); reads no file.
+    pub(super) fn new(settings: &Settings) -> Result<Trust> {
+        let files = [&settings.server_certificate, &settings.client_certificate, &settings.client_key];
+        for path in files.into_iter().flatten() {
+            if path.to_string_lossy().starts_with("pkcs11:") {
+                let text =
+                    format!("`{}`: keys in a PKCS#11 token are not supported; name a file", path.display());
+                return Err(Error::new("TLS-ENGINE", text));
+            }
+        }
+        let client = match (&settings.client_certificate, &settings.client_key) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (None, None) => None,
+            _ => {
+                log::error!(
+                    "HttpsClient needs both Certificate and Key; going on without a client certificate"
+                );
+                None
+            }
+        };
+        if settings.skip_verify {
+            log::warn!("SkipVerify is set: anybody on the way can pretend to be the server");
+        }
+        let (root, skip_verify) = (settings.root.clone(), settings.skip_verify);
+        Ok(Trust { root, server_certificate: settings.server_certificate.clone(), skip_verify, client })
+    }
+
+    /// Reads the certificates and builds the configuration.
+    pub(super) fn config(&self) -> Result<ClientConfig> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = self.verifier(&provider)?;
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Error::new("TLS-SETUP", e.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match &self.client {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let (chain, key_der) = (read_chain(certificate)?, read_key(key)?);
+                builder.with_client_auth_cert(chain, key_der).map_err(|e| {
+                    let text = format!(
+                        "client certificate {} with key {}: {e}",
+                        certificate.display(),
+                        key.display()
+                    );
+                    Error::new("TLS-CLIENT", text)
+                })?
+            }
+        };
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Ok(config)
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Verifier> {
+        let provider = provider.clone();
+        if self.skip_verify {
+            return Ok(Verifier { inner: None, pinned: Vec::new(), provider });
+        }
+        let mut roots = RootCertStore::empty();
+        let pinned = self.pinned(&mut roots);
+        self.bundle(&mut roots);
+        if roots.is_empty() {
+            return Err(Error::new(
+                "TLS-TRUST",
+                "no certificate authority to trust: there is no usable ServerCertificate and no CA bundle \
+                 (ca-certificates) on this system",
+            ));
+        }
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .map_err(|e| Error::new("TLS-SETUP", e.to_string()))?;
+        Ok(Verifier { inner: Some(inner), pinned, provider })
+    }
+
+    /// `ServerCertificate`: added to the system's, not instead; a missing or broken file only warns (SA-91).
+    fn pinned(&self, roots: &mut RootCertStore) -> Vec<CertificateDer<'static>> {
+        let Some(path) = &self.server_certificate else { return Vec::new() };
+        let mut pinned = Vec::new();
+        match CertificateDer::pem_file_iter(path) {
+            Ok(certificates) => {
+                for certificate in certificates {
+                    match certificate {
+                        Ok(der) => {
+                            if let Err(e) = roots.add(der.clone()) {
+                                log::warn!("ServerCertificate {}: {e}", path.display());
+                            }
+                            pinned.push(der);
+                        }
+                        Err(e) => log::warn!("ServerCertificate {}: {e}", path.display()),
+                    }
+                }
+                if pinned.is_empty() {
+                    log::warn!("ServerCertificate {} has no certificate in PEM", path.display());
+                }
+            }
+            Err(e) => log::warn!("cannot read ServerCertificate {}: {e}", path.display()),
+        }
+        pinned
+    }
+
+    /// The system's certificates: `SSL_CERT_FILE`, else the first bundle there is, below the root first.
+    fn bundle(&self, roots: &mut RootCertStore) {
+        if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty()) {
+            // Whoever sets it means to restrict trust: no falling back to more.
+            if !add_bundle(Path::new(&path), roots) {
+                log::warn!("SSL_CERT_FILE {} has no usable certificate", Path::new(&path).display());
+            }
+            return;
+        }
+        let below = BUNDLES.iter().map(|b| file::below(&self.root, b));
+        for path in below.chain(BUNDLES.iter().map(PathBuf::from)) {
+            if add_bundle(&path, roots) {
+                return;
+            }
+        }
+    }
+}
+
+fn add_bundle(path: &Path, roots: &mut RootCertStore) -> bool {
+    let before = roots.len();
+    // One certificate at a time: only name and key of each stay in memory.
+    if let Ok(certificates) = CertificateDer::pem_file_iter(path) {
+        for certificate in certificates.map_while(std::result::Result::ok) {
+            let _ = roots.add(certificate); // An oddity in a bundle of many must not spoil the rest.
+        }
+    }
+    let added = roots.len() - before;
+    log::debug!("{added} certificates from {}", path.display());
+    added > 0
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let wrong =
+        |why: String| Error::new("TLS-CLIENT", format!("client certificate {}: {why}", path.display()));
+    let chain: std::result::Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))?.collect();
+    let chain = chain.map_err(|e| wrong(e.to_string()))?;
+    if chain.is_empty() { Err(wrong("no certificate in PEM".into())) } else { Ok(chain) }
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| {
+        let text = format!("client key {}: {e} (an unencrypted key in PEM is needed)", path.display());
+        Error::new("TLS-CLIENT", text)
+    })
+}
+
+/// The time that certificates are judged by. The only place: a clock floor would go here.
+pub(super) fn now() -> u64 {
+    clock::wall()
+}
+
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(now())))
+    }
+}
+
+/// The usual verification, plus: a certificate that stands in `ServerCertificate` itself is good if its time and
+/// name are (SA-92), even if it is a CA or its issuer is unknown. Without `inner` nothing is verified.
+#[derive(Debug)]
+struct Verifier {
+    inner: Option<Arc<WebPkiServerVerifier>>,
+    pinned: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let Some(inner) = &self.inner else { return Ok(ServerCertVerified::assertion()) };
+        let verdict = inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verdict {
+            // The time is checked before what these errors are about, so it is good here.
+            Err(rustls::Error::InvalidCertificate(e))
+                if (e == CertificateError::UnknownIssuer || is_ca(&e))
+                    && self.pinned.iter().any(|p| p == end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A self-signed certificate as `openssl req -x509` makes it says that it is a CA; webpki's error for that has no
+/// name of its own in rustls.
+fn is_ca(e: &CertificateError) -> bool {
+    matches!(e, CertificateError::Other(_)) && format!("{e:?}").contains("CaUsedAsEndEntity")
+}
+
+/// As [`explain`], for an I/O error that may hold a TLS error; other errors stay as they are.
+pub(super) fn explain_io(e: io::Error, host: &str) -> io::Error {
+    match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => io::Error::other(explain(tls, host)),
+        None => e,
+    }
+}
+
+/// What TLS refused, in words that say what to do.
+pub(super) fn explain(e: &rustls::Error, host: &str) -> Error {
+    use rustls::Error as Tls;
+    let date = |t: &UnixTime| clock::rfc3339(t.as_secs()).chars().take(10).collect::<String>();
+    let (code, text) = match e {
+        Tls::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => (
+            "TLS-CLOCK",
+            format!(
+                "the certificate of `{host}` starts {}, this clock says {}: is the clock set?",
+                date(not_before),
+                date(time)
+            ),
+        ),
+        Tls::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => (
+            "TLS-EXPIRED",
+            format!("the certificate of `{host}` ended {}, this clock says {}", date(not_after), date(time)),
+        ),
+        Tls::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
+            ("TLS-NAME", format!("the certificate is not for `{host}` but for: {}", names(presented)))
+        }
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => (
+            "TLS-TRUST",
+            format!(
+                "nobody whom we trust has issued the certificate of `{host}` (UnknownIssuer): is the CA in \
+                 ServerCertificate or the system's bundle?"
+            ),
+        ),
+        Tls::InvalidCertificate(e) if is_ca(e) => (
+            "TLS-TRUST",
+            format!(
+                "the certificate of `{host}` is that of a CA and not the one in ServerCertificate: a self-signed \
+                 certificate must stand there itself"
+            ),
+        ),
+        Tls::InvalidCertificate(e) => ("TLS-TRUST", format!("the certificate of `{host}` is refused: {e}")),
+        Tls::AlertReceived(alert) => ("TLS-REFUSED", refused(*alert, host)),
+        Tls::InvalidMessage(_) => (
+            "TLS-HANDSHAKE",
+            format!("`{host}` does not speak TLS on this port ({e}): is it https://, is the port right?"),
+        ),
+        e => ("TLS-HANDSHAKE", format!("TLS with `{host}` failed: {e}")),
+    };
+    Error::new(code, text)
+}
+
+fn names(presented: &[String]) -> String {
+    if presented.is_empty() {
+        return "no name at all (subjectAltName is missing; the common name does not count)".into();
+    }
+    let shown: Vec<String> = presented
+        .iter()
+        .take(10)
+        .map(|n| n.chars().flat_map(char::escape_default).take(80).collect())
+        .collect();
+    shown.join(", ")
+}
+
+fn refused(alert: AlertDescription, host: &str) -> String {
+    use AlertDescription as Alert;
+    let hint = match alert {
+        Alert::CertificateRequired
+        | Alert::BadCertificate
+        | Alert::UnknownCA
+        | Alert::AccessDenied
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown => ": is the client certificate (HttpsClient) right?",
+        Alert::ProtocolVersion => ": it speaks neither TLS 1.2 nor 1.3",
+        _ => "",
+    };
+    format!("`{host}` broke off the TLS connection ({alert:?}){hint}")
+}

@@ -1,0 +1,307 @@
+//! The connection below HTTP: name look-up, TCP, TLS records. Every wait ends when SIGTERM comes. No thread.
+//!
+//! ureq calls this through its transport traits. Its own resolver starts a thread, and its own sockets cannot
+//! see a signal; so both are replaced.
+
+use super::tls::{self, Trust};
+use super::url;
+use crate::error::Error;
+use crate::sys::net;
+use crate::sys::signal::{self, For};
+use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+
+/// The code of an error that only says that SIGTERM came.
+pub(super) const INTERRUPTED: &str = "INTERRUPTED";
+
+/// Size of the input and of the output buffer; also the largest head of an answer.
+pub(super) const BUFFER: usize = 16 * 1024;
+
+/// Signals are delivered only while nothing is ready, so a fast stream must look for them now and then.
+const LOOK: Duration = Duration::from_millis(200);
+
+pub(super) fn interrupted() -> Error {
+    Error::new(INTERRUPTED, "told to end while talking to the server")
+}
+
+/// Looks names up by the plain blocking call.
+#[derive(Debug)]
+pub(super) struct Lookup;
+
+impl Resolver for Lookup {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+        let (host, port) = url::host_port(uri);
+        let found = (host.as_str(), port).to_socket_addrs().map_err(|e| {
+            let text = format!("cannot find the address of `{host}`: {e}. Is the network up, is DNS set up?");
+            io::Error::other(Error::new("NET-NAME", text))
+        })?;
+        let mut addresses = self.empty();
+        for address in found.take(16) {
+            addresses.push(address);
+        }
+        if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
+    }
+}
+
+/// Makes connections: TCP, and TLS on top for https.
+pub(super) struct Dial {
+    trust: Trust,
+    tls: OnceLock<Arc<ClientConfig>>,
+    limit: Duration,
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
+}
+
+impl Dial {
+    /// `limit` is that for TCP, and again for the TLS handshake.
+    pub(super) fn new(trust: Trust, limit: Duration) -> Dial {
+        Dial { trust, tls: OnceLock::new(), limit }
+    }
+
+    /// The CA bundle is read only when the first https connection is made.
+    fn tls(&self) -> io::Result<Arc<ClientConfig>> {
+        if let Some(config) = self.tls.get() {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.trust.config().map_err(io::Error::other)?);
+        Ok(self.tls.get_or_init(|| config).clone())
+    }
+
+    fn tcp(&self, host: &str, addresses: &[SocketAddr]) -> io::Result<Socket> {
+        let end = Instant::now() + self.limit;
+        let mut story = Vec::new();
+        for (i, address) in addresses.iter().enumerate() {
+            // Each address gets its share of what is left, so that a dead IPv6 route does not use up everything.
+            let left = end.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - i).unwrap_or(1);
+            match Socket::open(address, share) {
+                Ok(socket) => return Ok(socket),
+                Err(e) if is_interrupted(&e) => return Err(e),
+                Err(e) => story.push(format!("{address}: {}", plain(&e))),
+            }
+        }
+        let text = format!("cannot connect to `{host}` ({})", story.join("; "));
+        Err(io::Error::other(Error::new("NET-CONNECT", text)))
+    }
+}
+
+impl Connector for Dial {
+    type Out = Line;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        _: Option<()>,
+    ) -> std::result::Result<Option<Line>, ureq::Error> {
+        let (host, _) = url::host_port(details.uri);
+        let config = if details.needs_tls() { Some(self.tls()?) } else { None };
+        let mut socket = self.tcp(&host, &details.addrs)?;
+        let tls = match config {
+            None => None,
+            Some(config) => {
+                socket.limit(Some(self.limit), ureq::Timeout::Connect);
+                Some(Box::new(handshake(config, &host, &mut socket)?))
+            }
+        };
+        Ok(Some(Line { socket, tls, host, buffers: LazyBuffers::new(BUFFER, BUFFER) }))
+    }
+}
+
+fn handshake(config: Arc<ClientConfig>, host: &str, socket: &mut Socket) -> io::Result<ClientConnection> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|e| {
+        io::Error::other(Error::new("TLS-NAME", format!("`{host}` cannot be the name in a certificate: {e}")))
+    })?;
+    let mut tls =
+        ClientConnection::new(config, name).map_err(|e| io::Error::other(tls::explain(&e, host)))?;
+    while tls.is_handshaking() {
+        let (read, written) = tls.complete_io(socket).map_err(|e| tls::explain_io(e, host))?;
+        if (read, written) == (0, 0) {
+            let text = format!("`{host}` closed the connection in the middle of the TLS handshake");
+            return Err(io::Error::other(Error::new("TLS-HANDSHAKE", text)));
+        }
+    }
+    Ok(tls)
+}
+
+/// One connection. Never kept for a second request: between polls nothing may cost memory, and a TLS session is
+/// resumed cheaply.
+pub(super) struct Line {
+    socket: Socket,
+    tls: Option<Box<ClientConnection>>,
+    host: String,
+    buffers: LazyBuffers,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Line to {}", self.host)
+    }
+}
+
+impl Transport for Line {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let timeout = timeout.for_write();
+        self.socket.limit(exact(timeout), timeout.reason);
+        let output = &self.buffers.output()[..amount];
+        match &mut self.tls {
+            None => self.socket.write_all(output)?,
+            Some(tls) => {
+                let mut stream = rustls::Stream::new(&mut **tls, &mut self.socket);
+                stream
+                    .write_all(output)
+                    .and_then(|()| stream.flush())
+                    .map_err(|e| tls::explain_io(e, &self.host))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let timeout = timeout.for_read();
+        self.socket.limit(exact(timeout), timeout.reason);
+        let input = self.buffers.input_append_buf();
+        let count = match &mut self.tls {
+            None => self.socket.read(input)?,
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket)
+                .read(input)
+                .map_err(|e| tls::explain_io(e, &self.host))?,
+        };
+        self.buffers.input_appended(count);
+        Ok(count > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        false
+    }
+
+    fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+fn exact(timeout: NextTimeout) -> Option<Duration> {
+    if timeout.after.is_not_happening() { None } else { Some(*timeout.after) }
+}
+
+/// A socket that does not block, with the waiting done here.
+struct Socket {
+    stream: TcpStream,
+    end: Option<Instant>,
+    reason: ureq::Timeout,
+    looked: Instant,
+    /// The other side takes no more. What it said before that (413, say) can still be read.
+    deaf: bool,
+}
+
+impl Socket {
+    fn open(address: &SocketAddr, limit: Duration) -> io::Result<Socket> {
+        let stream = net::connect(address)?;
+        let looked = Instant::now();
+        let mut socket = Socket { stream, end: None, reason: ureq::Timeout::Connect, looked, deaf: false };
+        socket.limit(Some(limit), ureq::Timeout::Connect);
+        socket.wait(For::Writing)?;
+        if let Some(e) = socket.stream.take_error()? {
+            return Err(e);
+        }
+        // Requests are written whole; waiting for more to send would only delay them.
+        socket.stream.set_nodelay(true)?;
+        Ok(socket)
+    }
+
+    fn limit(&mut self, time: Option<Duration>, reason: ureq::Timeout) {
+        self.end = time.and_then(|t| Instant::now().checked_add(t));
+        self.reason = reason;
+    }
+
+    fn wait(&mut self, what: For) -> io::Result<()> {
+        loop {
+            if self.looked.elapsed() >= LOOK {
+                signal::poll(&[], Some(Duration::ZERO))?;
+                self.looked = Instant::now();
+            }
+            if signal::terminate() {
+                return Err(io::Error::other(interrupted()));
+            }
+            let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|l| l.is_zero()) {
+                return Err(ureq::Error::Timeout(self.reason).into_io());
+            }
+            if signal::poll(&[(self.stream.as_raw_fd(), what)], left)?.contains(&true) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.wait(For::Reading)?;
+            match self.stream.read(buffer) {
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        while !self.deaf {
+            self.wait(For::Writing)?;
+            match self.stream.write(bytes) {
+                Err(e) => match e.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.deaf = true,
+                    _ => return Err(e),
+                },
+                done => return done,
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Our own error inside an I/O error, if it is one.
+pub(super) fn own(e: &io::Error) -> Option<&Error> {
+    e.get_ref()?.downcast_ref()
+}
+
+fn is_interrupted(e: &io::Error) -> bool {
+    own(e).is_some_and(|e| e.code == INTERRUPTED)
+}
+
+fn plain(e: &io::Error) -> String {
+    match e.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
+        Some(ureq::Error::Timeout(_)) => "no answer".into(),
+        _ => e.to_string(),
+    }
+}
