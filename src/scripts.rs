@@ -60,7 +60,9 @@ impl StateScripts {
                 Ok(name) if parse(&name).is_some() => names.push(name),
                 Ok(name) if name == "version" => {}
                 Ok(name) => self.warn(dir.join(name), "is not named like a state script and will not be run"),
-                Err(name) => self.warn(dir.join(name), "is not named like a state script and will not be run"),
+                Err(name) => {
+                    self.warn(dir.join(name), "is not named like a state script and will not be run")
+                }
             }
         }
         let mut list = Vec::new();
@@ -205,7 +207,10 @@ pub fn put_in_place(
 ) -> Result<()> {
     let code = "SCRIPTS-STORE";
     if dir.parent().is_none() || !dir.is_absolute() {
-        return Err(Error::new(code, format!("{} cannot be the directory of Artifact scripts", dir.display())));
+        return Err(Error::new(
+            code,
+            format!("{} cannot be the directory of Artifact scripts", dir.display()),
+        ));
     }
     match std::fs::symlink_metadata(dir) {
         Ok(meta) if meta.is_dir() => {

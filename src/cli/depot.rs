@@ -1,0 +1,201 @@
+//! Artifacts on their way from a file, a URL or standard input to the handler of their payload.
+
+use super::setup::{self, Place};
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::rc::Rc;
+use thimble::agent::{self, Offer};
+use thimble::artifact::{self, Options, VerifyKey};
+use thimble::boot::Environment;
+use thimble::boot::native::Native;
+use thimble::boot::tools::Tools;
+use thimble::config::Adapter;
+use thimble::error::{Context, Error, Result};
+use thimble::install::rootfs::{RootfsImage, RootfsOptions};
+use thimble::ports::{Depot, Payload, PayloadFiles};
+use thimble::scripts;
+use thimble::server::Client;
+use thimble::store::InstalledStore;
+use thimble::sys::{file, signal};
+
+/// The payload type that is built in (decision 16).
+const ROOTFS_IMAGE: &str = "rootfs-image";
+
+/// Opens Artifacts and knows the handlers.
+pub struct ArtifactDepot {
+    place: Rc<Place>,
+    client: Rc<RefCell<Client>>,
+    payload: Option<artifact::Payload<Box<dyn Read>>>,
+    rootfs: RootfsImage,
+    /// Tell a person at the command line that it has begun.
+    announce: bool,
+}
+
+impl ArtifactDepot {
+    /// For this place. `client` fetches.
+    pub fn new(place: Rc<Place>, client: Rc<RefCell<Client>>, announce: bool) -> ArtifactDepot {
+        let rootfs = rootfs_image(&place);
+        ArtifactDepot { place, client, payload: None, rootfs, announce }
+    }
+
+    fn source(&self, uri: &str) -> Result<Box<dyn Read>> {
+        if uri.starts_with("http://") || uri.starts_with("https://") {
+            let download = self.client.borrow_mut().download(uri).map_err(|fault| fault.error)?;
+            return Ok(Box::new(download));
+        }
+        if uri == "-" {
+            return Ok(Box::new(std::io::stdin().lock()));
+        }
+        let opened =
+            File::open(uri).context("ARTIFACT-OPEN", || format!("cannot open the Artifact {uri}"))?;
+        if opened.metadata().is_ok_and(|m| m.is_dir()) {
+            return Err(Error::new("ARTIFACT-OPEN", format!("{uri} is a directory, not an Artifact")));
+        }
+        Ok(Box::new(opened))
+    }
+
+    fn checked_type(&self, payload: Option<&str>) -> Result<()> {
+        match payload {
+            None | Some(ROOTFS_IMAGE) => Ok(()),
+            Some(other) => Err(unsupported(other)),
+        }
+    }
+}
+
+fn unsupported(payload: &str) -> Error {
+    Error::new(
+        "PAYLOAD-TYPE",
+        format!(
+            "the Artifact's payload is of type {payload:?}; this version of thimble installs {ROOTFS_IMAGE} and runs \
+             no Update Modules"
+        ),
+    )
+}
+
+fn rootfs_image(place: &Place) -> RootfsImage {
+    let config = &place.config;
+    let environment: Box<dyn Environment> = match (&config.boot_utilities_get, &config.boot_utilities_set) {
+        (None, None) => match config.boot_env_adapter {
+            Adapter::Native => Box::new(Native::new(
+                file::below(&place.root, "/etc/fw_env.config"),
+                place.root.clone(),
+                config.boot_env_require_redundant,
+            )),
+            Adapter::FwSetenv => Box::new(Tools::uboot()),
+            Adapter::Grub => {
+                Box::new(Tools::new("grub-mender-grubenv-print".into(), "grub-mender-grubenv-set".into()))
+            }
+        },
+        // What the configuration names replaces everything else (BE-40).
+        (get, set) => Box::new(Tools::new(
+            get.clone().unwrap_or_else(|| "fw_printenv".into()),
+            set.clone().unwrap_or_else(|| "fw_setenv".into()),
+        )),
+    };
+    let mut options =
+        RootfsOptions::new(place.root.clone(), config.rootfs_part_a.clone(), config.rootfs_part_b.clone());
+    options.verify = config.rootfs_verify_writes;
+    RootfsImage::new(options, environment)
+}
+
+/// The keys that Artifacts must be signed with. A key that cannot be read counts: then nothing is accepted that the
+/// others do not verify (AF-63).
+fn verify_keys(paths: &[std::path::PathBuf]) -> Vec<VerifyKey> {
+    let read = |path: &Path| -> Result<VerifyKey> {
+        let pem = file::read_limited(path, 64 << 10)
+            .context("ARTIFACT-KEY", || format!("cannot read the verification key {}", path.display()))?;
+        VerifyKey::from_pem(&String::from_utf8_lossy(&pem), &path.display().to_string())
+    };
+    let mut keys = Vec::new();
+    for path in paths {
+        match read(path) {
+            Ok(key) => keys.push(key),
+            Err(e) => log::error!("{e}; Artifacts must be signed with another configured key"),
+        }
+    }
+    keys
+}
+
+impl Depot for ArtifactDepot {
+    fn open(&mut self, offer: &Offer) -> Result<agent::Artifact> {
+        self.payload = None;
+        let keys = verify_keys(&self.place.config.artifact_verify_keys);
+        let signature_required = !self.place.config.artifact_verify_keys.is_empty();
+        let source = self.source(&offer.uri)?;
+        let options = Options { keys: &keys, signature_required };
+        let opened = artifact::open(source, &options)?;
+        let header = opened.header;
+        if header.signed && !signature_required {
+            log::warn!("the Artifact is signed, but no ArtifactVerifyKey is configured: not verified");
+        }
+        let empty = header.payload_type.is_none();
+        // ST35: at the command line what an Artifact without payload depends on is not even looked at, except that it
+        // must be for this kind of device.
+        let installed = InstalledStore::new(&self.place.dirs.datastore).look()?;
+        let provides = agent::Installed {
+            name: setup::name(&installed).to_owned(),
+            group: installed.group,
+            provides: installed.provides,
+        };
+        header.check_depends(&self.place.device_type()?, &provides.all())?;
+        self.checked_type(header.payload_type.as_deref())?;
+        scripts::put_in_place(&self.place.artifact_scripts(), opened.scripts.len(), |each| {
+            opened.scripts.extract(each)
+        })?;
+        log::info!("Artifact {} is verified as far as its header and fits this device", header.name);
+        if self.announce && !empty {
+            super::say("Installing artifact...");
+        }
+        self.payload = Some(opened.payload);
+        Ok(agent::Artifact {
+            name: header.name,
+            group: header.group,
+            provides: header.provides,
+            clears: header.clears,
+            payload: header.payload_type,
+        })
+    }
+
+    fn store(&mut self, artifact: &agent::Artifact) -> Result<()> {
+        let payload = self.payload.take();
+        let payload = payload.ok_or_else(|| Error::new("PAYLOAD", "the Artifact is not open any more"))?;
+        let mut files = Files { payload };
+        let Some(kind) = &artifact.payload else {
+            return match files.next_file()? {
+                None => Ok(()),
+                Some((name, _)) => Err(Error::new(
+                    "PAYLOAD",
+                    format!("an Artifact without payload contains the file {name:?}"),
+                )),
+            };
+        };
+        self.handler(kind)?.store(&mut files)
+    }
+
+    fn handler(&mut self, payload: &str) -> Result<&mut dyn Payload> {
+        match payload {
+            ROOTFS_IMAGE => Ok(&mut self.rootfs),
+            other => Err(unsupported(other)),
+        }
+    }
+}
+
+/// The Artifact reader behind the port; looks up now and then whether the agent should end.
+struct Files {
+    payload: artifact::Payload<Box<dyn Read>>,
+}
+
+impl PayloadFiles for Files {
+    fn next_file(&mut self) -> Result<Option<(String, u64)>> {
+        self.payload.next_file()
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        if signal::terminate() {
+            return Err(Error::new(thimble::run::INTERRUPTED, "told to end while an Artifact is read"));
+        }
+        self.payload.read(buffer)
+    }
+}
