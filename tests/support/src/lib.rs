@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`artifact`] | writes Artifacts of any size without holding them |
+//! | [`server`] | a Mender server's device API: checks what it gets, misbehaves on request |
 //! | [`tempdir`] | a directory that goes away with its test |
 //! | [`tool`] | runs tools of the host; a missing one is named with its Debian package |
 //!
@@ -10,8 +11,12 @@
 
 pub mod artifact;
 mod base64;
+pub mod server;
 pub mod tempdir;
 pub mod tool;
 
 pub use artifact::{ArtifactSpec, Content, SigningKey};
+pub use server::{
+    Act, Certificates, Deployment, Options, RangeFault, Request, Rule, Server, Tls, What, make_certificates,
+};
 pub use tempdir::TempDir;
