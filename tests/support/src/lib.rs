@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`artifact`] | writes Artifacts of any size without holding them |
 //! | [`server`] | a Mender server's device API: checks what it gets, misbehaves on request |
+//! | [`device`] | an A/B device in a directory, with a boot loader stand-in |
 //! | [`tempdir`] | a directory that goes away with its test |
 //! | [`tool`] | runs tools of the host; a missing one is named with its Debian package |
 //!
@@ -11,11 +12,13 @@
 
 pub mod artifact;
 mod base64;
+pub mod device;
 pub mod server;
 pub mod tempdir;
 pub mod tool;
 
 pub use artifact::{ArtifactSpec, Content, SigningKey};
+pub use device::{Device, DeviceOptions, Ending};
 pub use server::{
     Act, Certificates, Deployment, Options, RangeFault, Request, Rule, Server, Tls, What, make_certificates,
 };
