@@ -31,7 +31,9 @@ pub(super) fn serve(shared: &Shared, stream: TcpStream, tls: Option<Arc<ServerCo
             Ok(None) => break,
             Err(error) => {
                 // A device that is killed in the middle of a request does nothing forbidden.
-                if error.kind() == io::ErrorKind::InvalidData && !error.to_string().contains("TLS") {
+                // One that refuses our certificate neither.
+                let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+                if error.kind() == io::ErrorKind::InvalidData && !tls {
                     shared.change(|state| state.violations.push(format!("not HTTP: {error}")));
                 }
                 break;
@@ -50,7 +52,7 @@ fn answer(shared: &Shared, request: &Incoming, wire: &mut dyn Wire) -> io::Resul
         (state.requests.len() - 1, state.rules.choose(what, status.as_deref()))
     });
 
-    let mut manner = Manner { stop_after: None, corrupt_at: None, bytes_per_second: None, chunked: false };
+    let mut manner = Manner::default();
     let mut hang = false;
     match &act {
         Some(Act::DropConnection) => return Ok(false),
