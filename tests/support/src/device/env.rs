@@ -159,13 +159,13 @@ mod tests {
         let dir = TempDir::new("env");
         let environment = Environment::create(&dir.path().join("env"), true, &some());
         assert_eq!(environment.read(), Some(some()));
-        for round in 0..600 {
+        for round in 0..300 {
             environment.change(&[("round", round.to_string())]);
             assert_eq!(environment.read().unwrap()["round"], round.to_string());
         }
         let newest = environment.newest().unwrap().0;
         environment.damage(newest);
-        assert_eq!(environment.read().unwrap()["round"], "598");
+        assert_eq!(environment.read().unwrap()["round"], "298");
         environment.damage(1 - newest);
         assert_eq!(environment.read(), None);
     }

@@ -225,29 +225,43 @@ impl Device {
     /// Runs the agent once to its end; its output goes to `agent.log`. Returns the exit code, `None` when it
     /// was killed, as a reboot does.
     pub fn run(&self, thimble: &Path, args: &[&str]) -> Option<i32> {
+        let log = self.open_log(args);
+        self.finish(thimble, args, log.try_clone().expect("agent.log twice"), log)
+    }
+
+    /// Standard output of one run, e.g. of `show-artifact`; the rest goes to `agent.log`. Panics when it fails.
+    pub fn output(&self, thimble: &Path, args: &[&str]) -> String {
+        self.try_output(thimble, args).unwrap_or_else(|reason| panic!("{reason}:\n{}", self.log()))
+    }
+
+    /// As [`output`](Self::output); an error when the exit code is not 0.
+    pub fn try_output(&self, thimble: &Path, args: &[&str]) -> Result<String, String> {
+        let output = File::create(self.dir.join("output")).expect("make the file for output");
+        match self.finish(thimble, args, output, self.open_log(args)) {
+            Some(0) => Ok(self.read("output")),
+            Some(code) => Err(format!("`thimble {}` ends with exit code {code}", args.join(" "))),
+            None => Err(format!("`thimble {}` was killed", args.join(" "))),
+        }
+    }
+
+    fn open_log(&self, args: &[&str]) -> File {
         let path = self.dir.join("agent.log");
         let mut log = OpenOptions::new().create(true).append(true).open(path).expect("open agent.log");
         writeln!(log, "---- thimble {}", args.join(" ")).expect("write agent.log");
-        let mut command = self.command(thimble, args);
-        command.stdout(log.try_clone().expect("agent.log twice")).stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| {
-            panic!("cannot start {} with setsid (Debian package util-linux): {error}", thimble.display())
-        });
+        log
+    }
+
+    fn finish(&self, thimble: &Path, args: &[&str], output: File, errors: File) -> Option<i32> {
+        let child =
+            self.command(thimble, args).stdout(output).stderr(errors).spawn().unwrap_or_else(|error| {
+                panic!("cannot start {} with setsid (Debian package util-linux): {error}", thimble.display())
+            });
         let status = process::wait(child, self.time_limit, &format!("thimble {}", args.join(" ")));
         match (status.code(), status.signal()) {
             (None, Some(9)) => None,
             (None, signal) => panic!("thimble died of signal {signal:?}:\n{}", self.log()),
             (code, _) => code,
         }
-    }
-
-    /// Standard output of one run, e.g. of `show-artifact`; panics when it fails.
-    pub fn output(&self, thimble: &Path, args: &[&str]) -> String {
-        let output =
-            self.command(thimble, args).output().expect("start thimble with setsid (Debian: util-linux)");
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "thimble {}: {}: {error}", args.join(" "), output.status);
-        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Runs `check`; whenever that is cut by a reboot, boots and runs it again.

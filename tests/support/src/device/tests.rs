@@ -62,6 +62,7 @@ fn a_committed_slot_stays() {
     device.boot();
     assert_eq!((device.running_slot(), &*device.env()["mender_boot_part"]), (3, "3"));
     assert_eq!(device.output(&agent, &["show-artifact"]).lines().last(), Some("name"));
+    assert_eq!(device.try_output(&agent, &["check"]).unwrap_err(), "`thimble check` ends with exit code 7");
 }
 
 #[test]
