@@ -33,13 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let dir = TempDir::new("demo");
-    let mut demo = match Demo::new(dir.path(), Path::new(thimble)) {
-        Ok(demo) => demo,
-        Err(error) => {
-            eprintln!("demo: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let mut demo = Demo::new(dir.path(), Path::new(thimble));
     let told = demo.tell();
     let good = demo.summary(told);
     if verbose || !good {
@@ -54,7 +48,9 @@ struct Demo {
     device: Device,
     server: Server,
     step: usize,
-    checks: Vec<(bool, String)>,
+    /// The part of the story, whether it is as it should be, what is.
+    checks: Vec<(String, bool, String)>,
+    part: String,
 }
 
 /// One update as the demo tells it.
@@ -65,7 +61,7 @@ struct Release {
 }
 
 impl Demo {
-    fn new(dir: &Path, thimble: &Path) -> Result<Demo, String> {
+    fn new(dir: &Path, thimble: &Path) -> Demo {
         let server = Server::start(Options::default());
         let device = Device::new(
             &dir.join("device"),
@@ -78,7 +74,15 @@ impl Demo {
             },
         );
         let (dir, thimble) = (dir.to_owned(), thimble.to_owned());
-        Ok(Demo { dir, thimble, device, server, step: 0, checks: Vec::new() })
+        Demo {
+            dir,
+            thimble,
+            device,
+            server,
+            step: 0,
+            checks: Vec::new(),
+            part: "At the beginning".to_owned(),
+        }
     }
 
     fn tell(&mut self) -> Result<(), String> {
@@ -110,13 +114,13 @@ impl Demo {
         let image = self.image("release-1")?;
         self.device.fill_slot(2, &image);
         println!("   p2 holds an ext4 file system, made with: mke2fs -t ext4 -d tree image 8M");
-        println!("   p3 is blank. The boot environment of U-Boot has two copies; the one that is");
-        println!("   not in use is written, so that a power cut leaves the other:");
+        println!("   p3 holds none as yet. The boot environment of U-Boot has two copies: changes go to");
+        println!("   the older one, so that a power cut in the middle leaves the other:");
         self.show_file("etc/fw_env.config");
         println!("   The agent's configuration:");
         self.show_file("etc/mender/mender.conf");
         self.show_running()?;
-        let name = self.show_artifact();
+        let name = self.show_artifact()?;
         self.check(name == "release-1", "the bootstrap Artifact names the first system: release-1");
         let version = self.running_version()?;
         self.check(version == "release-1" && self.device.running_slot() == 2, "release-1 runs from slot p2");
@@ -138,6 +142,7 @@ impl Demo {
     }
 
     fn offer(&mut self, release: &Release) -> Result<(), String> {
+        self.part = format!("After the update to {}", release.name);
         self.heading(&format!("The server offers {}", release.name));
         let ran = self.dir.join("scripts-ran");
         let script =
@@ -200,7 +205,7 @@ impl Demo {
     fn after_success(&mut self, release: &Release) -> Result<(), String> {
         self.heading("What is left of it");
         self.show_running()?;
-        let name = self.show_artifact();
+        let name = self.show_artifact()?;
         let inventory = self.server.inventory();
         println!("   The inventory at the server:");
         for (name, value) in inventory.iter().take(8) {
@@ -208,7 +213,7 @@ impl Demo {
         }
         let (statuses, image) = (dedup(self.server.statuses(release.id)), self.dir.join("release-2.ext4"));
         let wanted = ["downloading", "installing", "rebooting", "installing", "success"];
-        self.check(statuses == wanted, &format!("the server heard {}", arrows(&wanted)));
+        self.check(statuses == wanted, &format!("the server heard {}", arrows(&statuses)));
         let same = self.device.slot_holds(3, &Content::File(image));
         self.check(same, "slot p3 holds release-2, byte for byte");
         let version = self.running_version()?;
@@ -224,7 +229,7 @@ impl Demo {
     fn after_failure(&mut self, release: &Release) -> Result<(), String> {
         self.heading("What is left of it");
         self.show_running()?;
-        let name = self.show_artifact();
+        let name = self.show_artifact()?;
         let logs = self.server.logs(release.id);
         let place = logs.iter().position(|line| line.contains(BROKEN));
         println!(
@@ -247,7 +252,7 @@ impl Demo {
         self.check(back, "release-2 runs again, from slot p3");
         self.check(name == "release-2", "show-artifact says release-2");
         self.check(self.committed(3), "the boot environment keeps slot p3 for good");
-        self.check(self.scripts_ran().ends_with(SELF_TEST), "the self-test ran on the new system");
+        self.check(self.scripts_ran().ends_with(SELF_TEST), "the self-test ran, and failed as it should");
         let downloads = self.server.requests_of(What::Artifact).len();
         self.check(downloads == 2, "each Artifact was downloaded once");
         let violations = self.server.violations();
@@ -264,13 +269,18 @@ impl Demo {
     /// The last words; whether all is as it should be.
     fn summary(&self, told: Result<(), String>) -> bool {
         println!("\nSummary");
-        for (good, text) in &self.checks {
+        let mut last = "";
+        for (part, good, text) in &self.checks {
+            if part != last {
+                println!(" {part}");
+                last = part;
+            }
             println!("   {} {text}", if *good { "ok    " } else { "FAILED" });
         }
         if let Err(error) = &told {
             println!("   FAILED {}", self.shorten(error));
         }
-        told.is_ok() && self.checks.iter().all(|(good, _)| *good)
+        told.is_ok() && self.checks.iter().all(|(_, good, _)| *good)
     }
 
     fn heading(&mut self, text: &str) {
@@ -279,7 +289,7 @@ impl Demo {
     }
 
     fn check(&mut self, good: bool, text: &str) {
-        self.checks.push((good, text.to_owned()));
+        self.checks.push((self.part.clone(), good, text.to_owned()));
     }
 
     fn show_file(&self, name: &str) {
@@ -296,11 +306,11 @@ impl Demo {
         Ok(())
     }
 
-    fn show_artifact(&self) -> String {
+    fn show_artifact(&self) -> Result<String, String> {
         println!("   $ thimble --root $DEV/root show-artifact");
-        let name = self.device.output(&self.thimble, &["show-artifact"]).trim().to_owned();
+        let name = self.device.try_output(&self.thimble, &["show-artifact"])?.trim().to_owned();
         println!("      {name}");
-        name
+        Ok(name)
     }
 
     /// Read from the slot itself, not from anything that the agent says.
