@@ -1,1 +1,25 @@
 //! Test server, Artifact writer and simulated device: for tests and the demo, never shipped.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`artifact`] | writes Artifacts of any size without holding them |
+//! | [`server`] | a Mender server's device API: checks what it gets, misbehaves on request |
+//! | [`device`] | an A/B device in a directory, with a boot loader stand-in |
+//! | [`tempdir`] | a directory that goes away with its test |
+//! | [`tool`] | runs tools of the host; a missing one is named with its Debian package |
+//!
+//! Everything here panics with a message instead of returning errors where a test could not go on anyway.
+
+pub mod artifact;
+mod base64;
+pub mod device;
+pub mod server;
+pub mod tempdir;
+pub mod tool;
+
+pub use artifact::{ArtifactSpec, Content, SigningKey};
+pub use device::{Device, DeviceOptions, Ending};
+pub use server::{
+    Act, Certificates, Deployment, Options, RangeFault, Request, Rule, Server, Tls, What, make_certificates,
+};
+pub use tempdir::TempDir;

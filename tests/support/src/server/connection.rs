@@ -1,0 +1,104 @@
+//! One connection: reads requests, asks the rules, has them answered, sends the answers as the rules want.
+
+use super::http::{self, Incoming, Manner, Response, Wire};
+use super::rules::{Act, What};
+use super::state::Shared;
+use super::{Request, api, download};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use std::io::{self, BufReader};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Serves one connection to its end.
+pub(super) fn serve(shared: &Shared, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
+    let _ = stream.set_nodelay(true);
+    let Ok(handle) = stream.try_clone() else { return };
+    let wire: Box<dyn Wire> = match tls {
+        None => Box::new(stream),
+        Some(config) => {
+            let session = ServerConnection::new(config).expect("a TLS session");
+            Box::new(StreamOwned::new(session, stream))
+        }
+    };
+    let mut wire = BufReader::new(wire);
+    loop {
+        match http::read_request(&mut wire) {
+            Ok(Some(request)) => match answer(shared, &request, wire.get_mut()) {
+                Ok(true) if shared.options.keep_alive && request.header("connection") != Some("close") => {}
+                _ => break,
+            },
+            Ok(None) => break,
+            Err(error) => {
+                // A device that is killed in the middle of a request does nothing forbidden.
+                // One that refuses our certificate neither.
+                let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+                if error.kind() == io::ErrorKind::InvalidData && !tls {
+                    shared.change(|state| state.violations.push(format!("not HTTP: {error}")));
+                }
+                break;
+            }
+        }
+    }
+    let _ = handle.shutdown(Shutdown::Both);
+}
+
+/// Whether the connection may go on after this request.
+fn answer(shared: &Shared, request: &Incoming, wire: &mut dyn Wire) -> io::Result<bool> {
+    let what = api::what(&request.path);
+    let status = (what == What::Status).then(|| api::status_in(&request.body)).flatten();
+    let (number, act) = shared.change(|state| {
+        state.requests.push(record(what, request));
+        (state.requests.len() - 1, state.rules.choose(what, status.as_deref()))
+    });
+
+    let mut manner = Manner::default();
+    let mut hang = false;
+    match &act {
+        Some(Act::DropConnection) => return Ok(false),
+        Some(Act::Hang) => return Ok(!shared.pause(None)),
+        Some(Act::DropAfter { bytes }) => manner.stop_after = Some(*bytes),
+        Some(Act::HangAfter { bytes }) => (manner.stop_after, hang) = (Some(*bytes), true),
+        Some(Act::Slow { bytes_per_second }) => manner.bytes_per_second = Some(*bytes_per_second),
+        Some(Act::Corrupt { at }) => manner.corrupt_at = Some(*at),
+        Some(Act::NoLength) => manner.chunked = true,
+        _ => {}
+    }
+    let mut response = match &act {
+        Some(Act::Respond { status, headers, body }) => {
+            let mut response = Response::new(*status, "", body.clone());
+            response.headers.clone_from(headers);
+            response
+        }
+        Some(Act::Redirect(to)) => {
+            let mut response = Response::empty(302);
+            response.headers.push(("Location".to_owned(), to.replace("{url}", &shared.url)));
+            response
+        }
+        _ if what == What::Artifact => download::answer(shared, request, act.as_ref()),
+        _ => api::answer(shared, what, request),
+    };
+    if act == Some(Act::LoseResponse) {
+        return Ok(false);
+    }
+    if !shared.options.keep_alive {
+        response.headers.push(("Connection".to_owned(), "close".to_owned()));
+    }
+    shared.change(|state| state.requests[number].status = response.status);
+    let whole = http::send(wire, response, &manner, request.method != "HEAD", |sent, pause| {
+        shared.change(|state| state.requests[number].sent = sent);
+        if pause > 0.0 && shared.pause(Some(Duration::from_secs_f64(pause))) {
+            return Err(io::Error::other("the server stops"));
+        }
+        Ok(())
+    })?;
+    if hang {
+        shared.pause(None);
+    }
+    Ok(whole)
+}
+
+fn record(what: What, request: &Incoming) -> Request {
+    let Incoming { method, path, query, headers, body } = request.clone();
+    Request { what, method, path, query, headers, body, status: 0, sent: 0 }
+}
