@@ -106,7 +106,7 @@ impl DeploymentLog {
         if message.is_empty() {
             return;
         }
-        let mut line = format_line(&clock::rfc3339(clock::wall()), level, message);
+        let mut line = format_line(&clock::rfc3339(clock::wall()), &level.to_ascii_lowercase(), message);
         if self.file.is_some() {
             line.push('\n');
             match self.write(&line) {
@@ -193,7 +193,7 @@ pub(super) fn format_line(timestamp: &str, level: &str, message: &str) -> String
     line.push_str("{\"timestamp\":");
     json::quote(&mut line, timestamp);
     line.push_str(",\"level\":");
-    json::quote(&mut line, &level.to_ascii_lowercase());
+    json::quote(&mut line, level);
     line.push_str(",\"message\":");
     match cut(message) {
         whole if whole.len() == message.len() => json::quote(&mut line, message),
