@@ -471,7 +471,8 @@ fn what_is_not_a_readable_file_is_refused() {
     let device = Device::new("exact").main(format!("{{{URL}}}{}", " ".repeat((1 << 20) - URL.len() - 2)));
     assert_eq!(device.load().0.servers, ["https://h"]);
     let device = Device::new("unreadable").main("{}");
-    fs::set_permissions(device.0.join("main.conf"), fs::Permissions::from_mode(0o000)).expect("sets the mode");
+    fs::set_permissions(device.0.join("main.conf"), fs::Permissions::from_mode(0o000))
+        .expect("sets the mode");
     if fs::read(device.0.join("main.conf")).is_err() {
         assert!(device.error().starts_with("CONFIG-READ: cannot read main.conf: Permission denied"));
     }
