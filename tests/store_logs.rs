@@ -144,6 +144,14 @@ fn gaps_and_several_logs_of_one_deployment_lose_nothing() {
         assert_eq!(fs::read_to_string(dir.file(&format!("deployments.{name}.log"))).expect("reads"), text);
     }
     assert_eq!(dir.names().len(), 5);
+    let dir = Dir::new("gaps2");
+    for name in ["0000.x", "0001.x", "0002.x"] {
+        fs::write(dir.file(&format!("deployments.{name}.log")), name).expect("writes");
+    }
+    dir.log("new").append("info", "m");
+    for (name, text) in [("0001.x", "0000.x"), ("0002.x", "0001.x"), ("0003.x", "0002.x")] {
+        assert_eq!(fs::read_to_string(dir.file(&format!("deployments.{name}.log"))).expect("reads"), text);
+    }
 }
 
 #[test]
@@ -349,6 +357,18 @@ fn a_log_of_5_megabytes_is_cut_at_the_front_with_a_note() {
         let lines = dir.body(valid(&"y".repeat(930)).repeat(count));
         assert!(lines.len() == count || lines[0].level == "WARNING");
         assert!(lines.len() + 2 >= count);
+    }
+}
+
+#[test]
+fn a_long_log_that_begins_to_be_sent_at_an_invalid_line_keeps_its_length() {
+    let dir = Dir::new("phase");
+    // Valid and invalid lines take turns; with 20 shifts the cut falls on both kinds.
+    let text = (valid(&"x".repeat(900)) + "rubbish\nrubbish\n").repeat(1000);
+    for shift in 0..20 {
+        let lines = dir.body(text.clone() + &valid(&"y".repeat(shift * 50 + 1)));
+        assert_eq!((lines[0].level.as_str(), lines[1].level.as_str()), ("WARNING", "ERROR"));
+        assert!(lines[2..].iter().all(|l| l.timestamp == "2024-01-02T15:04:05.5Z"), "shift {shift}");
     }
 }
 

@@ -177,6 +177,19 @@ fn a_flipped_bit_anywhere_in_either_copy_leaves_the_other() {
 }
 
 #[test]
+fn the_evidence_of_damage_survives_later_saves() {
+    let dir = Dir::new("evidence");
+    dir.restore(&[("r.a", forge(b"TEST", 1, 7, b"good")), ("r.b", b"damaged".to_vec())]);
+    let mut record = dir.record();
+    assert_eq!(record.load(), Ok(content("good")));
+    for text in ["1", "2", "3", "4"] {
+        record.save(text.as_bytes()).expect("saves");
+    }
+    assert_eq!(dir.names(), ["r.a", "r.b", "r.b.broken"]);
+    assert_eq!(fs::read(dir.file("r.b.broken")).expect("reads"), b"damaged");
+}
+
+#[test]
 fn two_bad_copies_are_set_aside_reported_and_the_record_works_again() {
     let dir = Dir::new("both");
     for (a, b) in [
