@@ -194,7 +194,7 @@ impl Reader<'_> {
                 Value::String(text) if text.is_empty() || allowed.contains(&text.as_str()) => {
                     Ok(Given::Text(text.clone()))
                 }
-                other => Err(self.wrong(key, &format!("one of \"{}\"", allowed.join("\", \"")), other, way)),
+                other => Err(self.wrong(key, &format!("one of {}", allowed.join(", ")), other, way)),
             },
             Kind::Texts => self.texts(key, value, way),
             Kind::Servers => self.servers(key, value, way),
@@ -291,6 +291,10 @@ impl Reader<'_> {
             }
             Value::Number(_) => json::write(found),
             Value::String(text) if text.is_empty() => "an empty string".to_owned(),
+            // Elsewhere a string is not shown: it may be a secret under the wrong name.
+            Value::String(text) if key == "DeviceTier" || key == "BootEnvironment.Adapter" => {
+                format!("'{}'", text.chars().take(40).flat_map(char::escape_debug).collect::<String>())
+            }
             other => json::kind(other).to_owned(),
         };
         Error::new("CONFIG-VALUE", format!("{}: {key} expects {expected}, found {found}", self.place(way)))

@@ -1,5 +1,5 @@
 //! The log of one deployment: a file of JSON lines, or the last lines in memory where no file can be written.
-//! Never fails an update (LG-12).
+//! Never fails an update (LG-12), and never logs: it may be what the program's log is written to.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -45,7 +45,8 @@ pub struct DeploymentLog {
 impl DeploymentLog {
     /// Opens the log of deployment `id` in `dir`: the one that exists is continued, wherever it stands in the
     /// rotation; else a new one begins and the oldest of five goes. No space (less than 100 KiB), no
-    /// permission: works on without a file, says so in the log, keeps the last 16 KiB of lines in memory.
+    /// permission: works on without a file and keeps the last 16 KiB of lines in memory; the caller should warn
+    /// with the text of [`DeploymentLog::trouble`].
     ///
     /// # Errors
     /// `STORE-LOG-ID` if `id` is not made of letters, digits and `-` (SA-5).
@@ -106,7 +107,7 @@ impl DeploymentLog {
         if message.is_empty() {
             return;
         }
-        let mut line = format_line(&clock::rfc3339(clock::wall()), level, message);
+        let mut line = format_line(&clock::rfc3339(clock::wall()), &level.to_ascii_lowercase(), message);
         if self.file.is_some() {
             line.push('\n');
             match self.write(&line) {
@@ -120,10 +121,8 @@ impl DeploymentLog {
 
     /// Puts what was appended on stable storage: before a reboot.
     pub fn sync(&mut self) {
-        if let Some(file) = &self.file
-            && let Err(e) = file.sync_data()
-        {
-            log::warn!("STORE-LOG: the deployment log cannot be synchronised: {e}");
+        if let Some(file) = &self.file {
+            let _ = file.sync_data(); // a log is no reason not to reboot
         }
     }
 
@@ -153,7 +152,6 @@ impl DeploymentLog {
     }
 
     fn without_file(&mut self, why: &str) {
-        log::warn!("STORE-LOG: {why}; the update goes on, the last lines are kept in memory");
         self.file = None;
         self.trouble = Some(why.to_owned());
     }
@@ -193,7 +191,7 @@ pub(super) fn format_line(timestamp: &str, level: &str, message: &str) -> String
     line.push_str("{\"timestamp\":");
     json::quote(&mut line, timestamp);
     line.push_str(",\"level\":");
-    json::quote(&mut line, &level.to_ascii_lowercase());
+    json::quote(&mut line, level);
     line.push_str(",\"message\":");
     match cut(message) {
         whole if whole.len() == message.len() => json::quote(&mut line, message),
@@ -213,4 +211,102 @@ fn cut(message: &str) -> &str {
         }
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("thimble-log-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("creates");
+        dir
+    }
+
+    fn body(log: &DeploymentLog) -> String {
+        let mut text = String::new();
+        log.upload().read_to_string(&mut text).expect("reads");
+        text
+    }
+
+    #[test]
+    fn short_of_space_old_logs_go_and_the_update_goes_on_without_a_file() {
+        let dir = directory("space");
+        for i in 0..3 {
+            DeploymentLog::open_with(&dir, &format!("old{i}"), |_| Ok(1 << 30))
+                .expect("opens")
+                .append("info", "m");
+        }
+        let mut log = DeploymentLog::open_with(&dir, "id", |_| Ok(50 << 10)).expect("goes on");
+        log.append("info", "message");
+        assert_eq!(fs::read_dir(&dir).expect("lists").count(), 0);
+        let why = format!("only 50 KiB are free in {}, 100 KiB are needed", dir.display());
+        assert_eq!(log.trouble(), Some(why.as_str()));
+        let body = body(&log);
+        assert!(body.contains(&why) && body.contains("\"message\":\"message\""), "{body}");
+        fs::remove_dir_all(dir).expect("removes");
+    }
+
+    #[test]
+    fn old_logs_go_only_until_there_is_space() {
+        let dir = directory("until");
+        for i in 0..4 {
+            DeploymentLog::open_with(&dir, &format!("old{i}"), |_| Ok(1 << 30))
+                .expect("opens")
+                .append("info", "m");
+        }
+        // Space comes back when only two of the four are left.
+        let free: FreeSpace = |dir| Ok(if fs::read_dir(dir)?.count() > 2 { 0 } else { FREE });
+        let log = DeploymentLog::open_with(&dir, "id", free).expect("opens");
+        assert_eq!(log.trouble(), None);
+        let mut names: Vec<_> =
+            fs::read_dir(&dir).expect("lists").map(|e| e.expect("entry").file_name()).collect();
+        names.sort();
+        assert_eq!(
+            names,
+            ["deployments.0000.id.log", "deployments.0001.old3.log", "deployments.0002.old2.log"]
+        );
+        fs::remove_dir_all(dir).expect("removes");
+    }
+
+    #[test]
+    fn a_chatty_script_does_not_fill_the_data_store() {
+        let dir = directory("chatty");
+        let size =
+            |dir: &Path| fs::metadata(dir.join("deployments.0000.id.log")).map_or(0, |meta| meta.len());
+        // A file system of 300 KiB in which only this log grows.
+        let free: FreeSpace = |dir| {
+            let used = fs::metadata(dir.join("deployments.0000.id.log")).map_or(0, |meta| meta.len());
+            Ok((300u64 << 10).saturating_sub(used))
+        };
+        let mut log = DeploymentLog::open_with(&dir, "id", free).expect("opens");
+        for i in 0..3000 {
+            log.append("info", &format!("line {i} {}", "x".repeat(200)));
+        }
+        assert!((160 << 10..=240 << 10).contains(&size(&dir)), "{} bytes", size(&dir));
+        let body = body(&log);
+        assert!(body.contains("only ") && body.contains("earlier lines are lost"), "says why");
+        assert!(body.contains("line 0 ") && body.contains("line 2999 "), "the file and the last lines");
+        fs::remove_dir_all(dir).expect("removes");
+    }
+
+    #[test]
+    fn a_file_that_cannot_grow_hands_over_to_memory() {
+        let dir = directory("full");
+        let mut log = DeploymentLog::open_with(&dir, "id", |_| Ok(1 << 30)).expect("opens");
+        log.append("info", "in the file");
+        // /dev/full refuses every write as a full disk does.
+        log.file = Some(OpenOptions::new().append(true).open("/dev/full").expect("opens"));
+        log.append("info", "in memory");
+        log.append("info", "and this");
+        log.sync();
+        let body = body(&log);
+        let place = |text: &str| body.find(text).unwrap_or_else(|| panic!("{text} is missing in {body}"));
+        assert!(place("in the file") < place("No space left on device"));
+        assert!(
+            place("No space left on device") < place("in memory") && place("in memory") < place("and this")
+        );
+        fs::remove_dir_all(dir).expect("removes");
+    }
 }

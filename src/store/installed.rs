@@ -33,13 +33,19 @@ impl InstalledStore {
         InstalledStore { record: Durable::new(datastore, "thimble-artifact", *b"THA1") }
     }
 
-    /// What is installed. A damaged record is set aside and logged; the name is then [`UNKNOWN`].
+    /// What is installed. A damaged record is set aside and logged; the name is then [`UNKNOWN`], and stays so
+    /// after a restart.
     ///
     /// # Errors
     /// `STORE-READ`, see [`Durable::load`].
     pub fn load(&mut self) -> Result<Installed> {
         let loaded = self.record.load()?;
-        Ok(interpret(loaded))
+        let damaged = matches!(loaded, Loaded::Damaged(_));
+        let installed = interpret(loaded);
+        if damaged && let Err(e) = self.save(&installed) {
+            log::warn!("{e}");
+        }
+        Ok(installed)
     }
 
     /// As [`InstalledStore::load`], but changes nothing on disk: for commands that run beside the daemon.

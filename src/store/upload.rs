@@ -64,7 +64,7 @@ impl LogUpload {
     /// `note` explains why `after`, the lines that follow those of the file, are not in the file.
     pub(super) fn new(dir: &Path, id: &str, note: Option<String>, mut after: VecDeque<String>) -> LogUpload {
         let now = clock::rfc3339(clock::wall());
-        let warning = |text: &str| format_line(&now, "warning", text);
+        let warning = |text: &str| format_line(&now, "WARNING", text);
         if let Some(note) = note {
             after.push_front(warning(&note));
         }
@@ -167,8 +167,8 @@ fn open(dir: &Path, id: &str) -> std::result::Result<File, String> {
 
 /// Measures the log and decides where to begin, so that the newest lines fit. Puts notes into `before`.
 fn survey(file: File, others: u64, before: &mut VecDeque<String>, now: &str) -> Option<Lines> {
-    let invalid = format_line(now, "error", INVALID);
-    let too_big = format_line(now, "warning", TOO_BIG);
+    let invalid = format_line(now, "ERROR", INVALID);
+    let too_big = format_line(now, "WARNING", TOO_BIG);
     let notes = (invalid.len() + too_big.len() + 2) as u64;
     let budget = LIMIT.saturating_sub((OPEN.len() + CLOSE.len()) as u64 + notes + others + 1);
 
@@ -285,7 +285,7 @@ impl Lines {
                 }
                 Some(Line::Bad) | None => {
                     self.invalid = true;
-                    return Some(format_line(&self.now.timestamp, "error", CORRUPTED));
+                    return Some(format_line(&self.now.timestamp, "ERROR", CORRUPTED));
                 }
             }
         }
@@ -330,14 +330,22 @@ fn examine(text: &str) -> Line {
 
 /// `2024-01-02T15:04:05`, a fraction or none, `Z` or an offset (LG-14).
 fn is_rfc3339(text: &str) -> bool {
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     let Some((stamp, rest)) = text.split_at_checked(19) else { return false };
     let shape = stamp.bytes().zip("0000-00-00T00:00:00".bytes());
     if !shape.clone().all(|(b, s)| if s == b'0' { b.is_ascii_digit() } else { b == s }) {
         return false;
     }
     let field = |from: usize| stamp.get(from..from + 2).and_then(|s| s.parse::<u32>().ok()).unwrap_or(99);
-    if !(1..=12).contains(&field(5)) || !(1..=31).contains(&field(8)) {
+    let year = stamp.get(..4).and_then(|s| s.parse::<u32>().ok()).unwrap_or(0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days = match field(5) {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    if !(1..=days).contains(&field(8)) {
         return false;
     }
     if field(11) > 23 || field(14) > 59 || field(17) > 59 {
@@ -353,6 +361,7 @@ fn is_rfc3339(text: &str) -> bool {
         }
         None => rest,
     };
-    let offset = zone.strip_prefix(['+', '-']).and_then(|o| o.split_once(':'));
-    zone == "Z" || offset.is_some_and(|(h, m)| h.len() == 2 && m.len() == 2 && digits(h) && digits(m))
+    let offset = zone.strip_prefix(['+', '-']).and_then(|offset| offset.split_once(':'));
+    let two = |s: &str, below: u32| s.len() == 2 && digits(s) && s.parse::<u32>().is_ok_and(|n| n < below);
+    zone == "Z" || offset.is_some_and(|(hours, minutes)| two(hours, 24) && two(minutes, 60))
 }
