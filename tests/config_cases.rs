@@ -86,10 +86,7 @@ fn each<T: AsRef<str>>(name: &str, cases: &[(T, &str)]) {
 fn without_any_file_the_documented_defaults_apply() {
     let (config, warnings) = Device::new("none").load();
     assert!(config == Config::default());
-    assert_eq!(
-        warnings,
-        ["main.conf, fallback.conf: no server (neither file exists); only local updates will work."]
-    );
+    assert!(warnings.is_empty(), "{warnings:?}");
     let seconds = |d: Duration| d.as_secs();
     assert_eq!(seconds(config.update_poll_interval), 1800);
     assert_eq!(seconds(config.inventory_poll_interval), 28800);

@@ -77,12 +77,14 @@ impl Header {
         let own = object(&header_info, "artifact_provides", INFO)?;
         let own = own.ok_or_else(|| wrong("header-info: artifact_provides is missing"))?;
         let name = text(own, "artifact_name", INFO)?.filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| wrong("header-info: artifact_name is missing or empty"))?;
+        let group = text(own, "artifact_group", INFO)?.filter(|group| !group.is_empty());
         Ok(Header {
             format: 3,
-            name: name.ok_or_else(|| wrong("header-info: artifact_name is missing or empty"))?,
-            group: text(own, "artifact_group", INFO)?.filter(|group| !group.is_empty()),
             depends: depends(&header_info, &type_info)?,
-            provides: provides(&type_info)?,
+            provides: provides(&type_info, &name, group.as_deref())?,
+            name,
+            group,
             clears: list(&type_info, "clears_artifact_provides", TYPE)?,
             payload_type,
             meta_data,
@@ -143,12 +145,21 @@ fn check_type(type_info: &Value, wanted: Option<&str>) -> Result<()> {
     }
 }
 
-fn provides(type_info: &Value) -> Result<BTreeMap<String, String>> {
+/// AF-27: header-info provides name and group. Saying the same once more is harmless, and bootstrap Artifacts in the
+/// field do (ST43); saying something else is a conflict.
+fn provides(type_info: &Value, name: &str, group: Option<&str>) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for (key, value) in members(type_info, "artifact_provides", TYPE)? {
-        if key == "artifact_name" || key == "artifact_group" {
-            // AF-27: header-info provides these.
-            return Err(wrong(format!("type-info: artifact_provides must not contain {key}")));
+        let above = match key.as_str() {
+            "artifact_name" => Some(Some(name)),
+            "artifact_group" => Some(group),
+            _ => None,
+        };
+        if let Some(above) = above {
+            if json::string(value) == above {
+                continue;
+            }
+            return Err(wrong(format!("type-info: artifact_provides: {key} is not that of header-info")));
         }
         let value = json::string(value)
             .ok_or_else(|| wrong(format!("type-info: artifact_provides: {} must be a string", shown(key))))?;

@@ -56,6 +56,45 @@ impl ArtifactDepot {
         Ok(Box::new(opened))
     }
 
+    fn open_source(&mut self, offer: &Offer) -> Result<agent::Artifact> {
+        self.payload = None;
+        let keys = verify_keys(&self.place.config.artifact_verify_keys);
+        let signature_required = !self.place.config.artifact_verify_keys.is_empty();
+        let source = self.source(&offer.uri)?;
+        let options = Options { keys: &keys, signature_required };
+        let opened = artifact::open(source, &options)?;
+        let header = opened.header;
+        if header.signed && !signature_required {
+            log::warn!("the Artifact is signed, but no ArtifactVerifyKey is configured: not verified");
+        }
+        let empty = header.payload_type.is_none();
+        // ST35: at the command line what an Artifact without payload depends on is not even looked at, except that it
+        // must be for this kind of device.
+        let installed = InstalledStore::new(&self.place.dirs.datastore).look()?;
+        let provides = agent::Installed {
+            name: setup::name(&installed).to_owned(),
+            group: installed.group,
+            provides: installed.provides,
+        };
+        header.check_depends(&self.place.device_type()?, &provides.all())?;
+        self.checked_type(header.payload_type.as_deref())?;
+        scripts::put_in_place(&self.place.artifact_scripts(), opened.scripts.len(), |each| {
+            opened.scripts.extract(each)
+        })?;
+        log::info!("Artifact {} is verified as far as its header and fits this device", header.name);
+        if self.announce && !empty {
+            super::say("Installing artifact...");
+        }
+        self.payload = Some(opened.payload);
+        Ok(agent::Artifact {
+            name: header.name,
+            group: header.group,
+            provides: header.provides,
+            clears: header.clears,
+            payload: header.payload_type,
+        })
+    }
+
     fn checked_type(&self, payload: Option<&str>) -> Result<()> {
         match payload {
             None | Some(ROOTFS_IMAGE) => Ok(()),
@@ -118,44 +157,14 @@ fn verify_keys(paths: &[std::path::PathBuf]) -> Vec<VerifyKey> {
     keys
 }
 
+/// Whatever broke when the agent was told to end is not the Artifact's fault.
+fn or_interrupted(e: Error) -> Error {
+    if signal::terminate() { Error::new(thimble::run::INTERRUPTED, e.to_string()) } else { e }
+}
+
 impl Depot for ArtifactDepot {
     fn open(&mut self, offer: &Offer) -> Result<agent::Artifact> {
-        self.payload = None;
-        let keys = verify_keys(&self.place.config.artifact_verify_keys);
-        let signature_required = !self.place.config.artifact_verify_keys.is_empty();
-        let source = self.source(&offer.uri)?;
-        let options = Options { keys: &keys, signature_required };
-        let opened = artifact::open(source, &options)?;
-        let header = opened.header;
-        if header.signed && !signature_required {
-            log::warn!("the Artifact is signed, but no ArtifactVerifyKey is configured: not verified");
-        }
-        let empty = header.payload_type.is_none();
-        // ST35: at the command line what an Artifact without payload depends on is not even looked at, except that it
-        // must be for this kind of device.
-        let installed = InstalledStore::new(&self.place.dirs.datastore).look()?;
-        let provides = agent::Installed {
-            name: setup::name(&installed).to_owned(),
-            group: installed.group,
-            provides: installed.provides,
-        };
-        header.check_depends(&self.place.device_type()?, &provides.all())?;
-        self.checked_type(header.payload_type.as_deref())?;
-        scripts::put_in_place(&self.place.artifact_scripts(), opened.scripts.len(), |each| {
-            opened.scripts.extract(each)
-        })?;
-        log::info!("Artifact {} is verified as far as its header and fits this device", header.name);
-        if self.announce && !empty {
-            super::say("Installing artifact...");
-        }
-        self.payload = Some(opened.payload);
-        Ok(agent::Artifact {
-            name: header.name,
-            group: header.group,
-            provides: header.provides,
-            clears: header.clears,
-            payload: header.payload_type,
-        })
+        self.open_source(offer).map_err(or_interrupted)
     }
 
     fn store(&mut self, artifact: &agent::Artifact) -> Result<()> {
@@ -171,7 +180,7 @@ impl Depot for ArtifactDepot {
                 )),
             };
         };
-        self.handler(kind)?.store(&mut files)
+        self.handler(kind)?.store(&mut files).map_err(or_interrupted)
     }
 
     fn handler(&mut self, payload: &str) -> Result<&mut dyn Payload> {

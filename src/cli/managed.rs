@@ -63,7 +63,7 @@ pub fn check(place: Place, max_wait: Duration, if_due: bool) -> Result<ExitCode>
 pub fn daemon(place: Place) -> Result<ExitCode> {
     let lock = place.lock(DAEMON)?;
     if place.config.servers.is_empty() {
-        log::warn!("no ServerURL is configured: nothing to do but wait for a configuration and a restart");
+        log::warn!("no server is configured (ServerURL, Servers): only local updates will work");
     }
     log::info!("thimble {} starts", env!("CARGO_PKG_VERSION"));
     let (mut adapters, start) = begin(place)?;

@@ -70,7 +70,12 @@ fn with_place(global: &Global, command: Command) -> Result<ExitCode> {
     {
         place.warnings.push(format!("DaemonLogLevel {word:?} is not known; using info"));
     }
-    let usual = if resident { LevelFilter::Info } else { LevelFilter::Warn };
+    let usual = match command {
+        Command::Check { .. } | Command::Daemon => LevelFilter::Info,
+        // Scripts read what these print (ST46).
+        Command::ShowArtifact | Command::ShowProvides => LevelFilter::Error,
+        _ => LevelFilter::Warn,
+    };
     logger::init(global.log_level.or(configured).unwrap_or(usual), global.log_file.as_deref())?;
     place.log_warnings();
     match command {

@@ -183,12 +183,10 @@ impl Directories {
 pub fn load(files: &Files) -> Result<(Config, Vec<String>)> {
     let mut warnings = Vec::new();
     let mut merged = Settings::new();
-    let mut found = 0;
     let both = [(&files.fallback, files.fallback_explicit), (&files.main, files.main_explicit)];
     for (path, explicit) in both {
         match read::read(path, &mut warnings)? {
             Some(settings) => {
-                found += 1;
                 merge(&mut merged, settings);
             }
             None if explicit => {
@@ -201,14 +199,6 @@ pub fn load(files: &Files) -> Result<(Config, Vec<String>)> {
     check(&merged)?;
     warn(&merged, &mut warnings);
     let config = build(&merged);
-    if config.servers.is_empty() {
-        let where_to = if found == 0 { "neither file exists" } else { "ServerURL is not set" };
-        warnings.push(format!(
-            "{}, {}: no server ({where_to}); only local updates will work.",
-            files.main.display(),
-            files.fallback.display()
-        ));
-    }
     if (config.rootfs_part_a.is_some() || config.rootfs_part_b.is_some())
         && let Err(e) = config.rootfs_parts()
     {

@@ -111,7 +111,11 @@ fn worst(mut faults: Vec<Fault>) -> Fault {
     let texts: Vec<String> = faults.iter().map(|f| f.error.text.clone()).collect();
     let main = faults.iter().position(|f| f.kind != Kind::Transport).unwrap_or(0);
     if faults.is_empty() {
-        return Fault::new(Kind::Transport, "SERVER-NONE", "no server is configured");
+        return Fault::new(
+            Kind::Transport,
+            "SERVER-NONE",
+            "no server is configured: set ServerURL (or Servers) in mender.conf",
+        );
     }
     let mut fault = faults.swap_remove(main);
     fault.error.text = texts.join("; ");

@@ -172,12 +172,6 @@ impl Client {
                 servers.push(server);
             }
         }
-        if servers.is_empty() {
-            return Err(Error::new(
-                "SERVER-NONE",
-                "no server is configured: set ServerURL (or Servers) in mender.conf",
-            ));
-        }
         let http = Http::new(tls::Trust::new(&settings)?, http::Limits::default());
         Ok(Client { settings, servers, http, session: None, without_v2: None })
     }
