@@ -68,22 +68,17 @@ fn truncation_of_a_container_is_an_error_though_the_outer_archive_is_whole() {
 fn a_flipped_bit_anywhere_is_refused_or_changes_nothing() {
     for gzip in [true, false] {
         let whole = with_signature(&full(gzip));
-        let mut wanted = read(&whole).unwrap();
+        let wanted = format!("{:?}", read(&whole).unwrap());
         let mut harmless = 0;
         for at in 0..whole.len() {
-            for bit in [at % 8, (at + 3) % 8] {
-                let mut bad = whole.clone();
-                bad[at] ^= 1 << bit;
-                let Ok(mut seen) = read(&bad) else { continue };
-                harmless += 1;
-                // With no key, the presence of a signature is only a remark; its bytes are not looked at.
-                for header in [&mut seen.header, &mut wanted.header] {
-                    header.signed = false;
-                }
-                assert_eq!(format!("{seen:?}"), format!("{wanted:?}"), "byte {at} bit {bit}");
-            }
+            let mut bad = whole.clone();
+            bad[at] ^= 1 << (at % 8);
+            let Ok(seen) = read(&bad) else { continue };
+            harmless += 1;
+            assert_eq!(format!("{seen:?}"), wanted, "byte {at}");
         }
-        assert!(harmless < whole.len(), "{harmless} of {} flips did nothing", 2 * whole.len());
+        // Padding makes up most of it.
+        assert!(harmless < whole.len() / 3, "{harmless} of {} bytes do not matter", whole.len());
     }
 }
 
@@ -99,10 +94,30 @@ fn a_flipped_bit_in_version_manifest_header_or_payload_is_refused() {
                 _ => 0..content.len(),
             };
             for at in covered {
-                for bit in 0..8 {
+                // One bit suffices where a checksum was compared first; the manifest is text that is parsed.
+                for bit in if name == "manifest" { 0..8 } else { at % 8..at % 8 + 1 } {
                     let mut bad = parts.clone();
                     bad[part].1[at] ^= 1 << bit;
                     read(&join(&bad)).expect_err(name);
+                }
+            }
+        }
+    }
+}
+
+/// Whoever makes the Artifact can make checksums that fit: then the parsers are all there is.
+#[test]
+fn a_damaged_header_or_container_whose_checksum_fits_never_panics() {
+    for (gzip, step) in [(true, 1), (false, 3)] {
+        let recipe = full(gzip);
+        let parts = recipe.parts();
+        for part in [2, 3] {
+            for at in (0..parts[part].1.len()).step_by(step) {
+                let mut containers = [parts[2].1.clone(), parts[3].1.clone()];
+                containers[part - 2][at] ^= 1 << (at % 8);
+                let [header, data] = containers;
+                if let Ok(seen) = read(&join(&recipe.parts_with(header, data))) {
+                    assert_eq!(seen.files, recipe.files);
                 }
             }
         }
@@ -350,7 +365,7 @@ fn a_header_that_unpacks_without_end_is_refused() {
         let scripts = vec![("ArtifactInstall_Enter_00".to_owned(), vec![0; size])];
         Recipe { scripts, ..Recipe::default() }.build()
     };
-    read(&script(15 << 20)).unwrap();
+    read(&script(2 << 20)).unwrap();
     let bomb = script(17 << 20);
     assert!(bomb.len() < 64 << 10, "it is small on the wire");
     let text = refused(&bomb, "ARTIFACT-LIMIT");

@@ -148,6 +148,15 @@ fn a_module_artifact_has_files_and_meta_data() {
 }
 
 #[test]
+fn the_long_file_names_of_the_official_writer_are_read() {
+    let folder = Folder::new("long");
+    let name = "n".repeat(200);
+    folder.file(&name, "x");
+    let seen = read(&folder.write(&format!("module-image -T script -t dev -n n -f {name}"))).unwrap();
+    assert_eq!(names(&seen), [name]);
+}
+
+#[test]
 fn a_module_artifact_may_have_no_file_at_all() {
     let folder = Folder::new("nofile");
     let seen = read(&folder.write("module-image -T script -t dev -n mod-2")).unwrap();
@@ -245,9 +254,9 @@ fn signatures_of_every_kind_of_key_verify_and_others_do_not() {
     let folder = Folder::new("signed");
     folder.file("f", "x");
     let stranger = VerifyKey::from_pem(&folder.key(P256), "stranger.pem").unwrap();
-    let rsa_3072: &[&str] = &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"];
+    let rsa_4096: &[&str] = &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096"];
     let rsa_1024: &[&str] = &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"];
-    for kind in [RSA_2048, rsa_3072, rsa_1024, P256] {
+    for kind in [RSA_2048, rsa_4096, rsa_1024, P256] {
         let pem = folder.key(kind);
         // The writer knows EC keys in the traditional form only.
         folder.run("openssl", "openssl", &["pkey", "-in", "key.pem", "-traditional", "-out", "sign.pem"]);

@@ -46,7 +46,8 @@ fn wrong(text: impl Into<String>) -> Error {
 
 /// Reads a header block that is not all zero.
 pub(super) fn fields(block: &[u8; BLOCK]) -> Result<Fields> {
-    let told = octal(&block[148..156]).ok_or_else(|| wrong("a header block has no readable checksum"))?;
+    let told = octal(&block[148..156])
+        .ok_or_else(|| wrong("a header block has no readable checksum: damaged, or not a tar archive"))?;
     let sum: u64 = block.iter().enumerate().map(|(i, b)| sum_byte(i, *b)).sum();
     if sum != told {
         return Err(wrong(format!("a header block's checksum is {sum}, the block says {told}: damaged")));

@@ -33,6 +33,7 @@ mod signature;
 mod source;
 mod tar;
 
+use std::fmt;
 use std::io::Read;
 
 pub use depends::glob_matches;
@@ -66,6 +67,16 @@ pub struct Opened<R> {
     pub scripts: Scripts,
     /// Its payload files, not read yet.
     pub payload: Payload<R>,
+}
+
+/// For `unwrap_err` in tests and the like; the source need not be `Debug`.
+impl<R> fmt::Debug for Opened<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("header", &self.header)
+            .field("payload", &self.payload)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads an Artifact up to its payload. Everything that is returned was verified: the signature if `options` has

@@ -1,6 +1,7 @@
 //! The payload files, streamed and compared with the manifest (AF-33 to AF-40).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read;
 
 use sha2::{Digest as _, Sha256};
@@ -40,6 +41,17 @@ struct Current {
     name: String,
     wanted: Digest,
     hash: Sha256,
+}
+
+/// Short, and whatever the source is: what is left to read is not for a log.
+impl<R> fmt::Debug for Payload<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = self.current.as_ref().map(|c| c.name.as_str());
+        f.debug_struct("Payload")
+            .field("files", &self.files.len())
+            .field("current", &current)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<R: Read> Payload<R> {

@@ -1,0 +1,269 @@
+//! What header-info, type-info, meta-data and the scripts folder may say, and what an Artifact is refused for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "data/artifact_writer.rs"]
+mod artifact_writer;
+
+use std::collections::BTreeMap;
+
+use artifact_writer::*;
+
+fn with_info(info: &str) -> Vec<u8> {
+    Recipe { info: info.into(), ..plain() }.build()
+}
+
+fn with_kind(kind: &str) -> Vec<u8> {
+    Recipe { kind: kind.into(), ..plain() }.build()
+}
+
+fn plain() -> Recipe {
+    Recipe { gzip: false, ..Recipe::default() }
+}
+
+fn rootfs(kind: &str) -> Vec<u8> {
+    Recipe { info: info("rootfs-image"), kind: kind.into(), ..plain() }.build()
+}
+
+fn empty_payload() -> Recipe {
+    let info = info_with(r#"[{"type":null}]"#, r#"{"device_type":["dev"]}"#);
+    Recipe { info, kind: r#"{"type":null}"#.into(), meta: None, files: Vec::new(), ..plain() }
+}
+
+#[test]
+fn exactly_one_payload_with_a_usable_type() {
+    let payloads = |payloads: &str| with_info(&info_with(payloads, r#"{"device_type":["dev"]}"#));
+    read(&payloads(r#"[{"type":"script"}]"#)).unwrap();
+    read(&payloads(r#"[{"type":"script","new":1}]"#)).expect("unknown members are ignored");
+    for bad in [
+        "[]",
+        r#"[{"type":"script"},{"type":"script"}]"#,
+        r#"[{"type":""}]"#,
+        r#"[{"type":1}]"#,
+        r#"[{"type":["script"]}]"#,
+        r#"[{"type":"other"}]"#,
+        r#"[{"type":"Script"}]"#,
+        r#"[{"type":"../script"}]"#,
+        r#"[{"type":".."}]"#,
+        r#"[{"type":"a b"}]"#,
+        r#"[{"type":"a\u0000"}]"#,
+        r#"[{}]"#,
+        r#"["script"]"#,
+        r#"{"type":"script"}"#,
+        "null",
+    ] {
+        refused(&payloads(bad), "ARTIFACT-HEADER");
+    }
+}
+
+#[test]
+fn an_empty_type_in_type_info_is_forgiven_for_rootfs_image_only() {
+    assert_eq!(read(&rootfs(r#"{"type":""}"#)).unwrap().header.payload_type.as_deref(), Some("rootfs-image"));
+    read(&rootfs(r#"{"type":"rootfs-image"}"#)).unwrap();
+    refused(&rootfs(r#"{"type":"script"}"#), "ARTIFACT-HEADER");
+    refused(&rootfs(r#"{"type":null}"#), "ARTIFACT-HEADER");
+    refused(&rootfs("{}"), "ARTIFACT-HEADER");
+    refused(&with_kind(r#"{"type":""}"#), "ARTIFACT-HEADER");
+    refused(&with_kind(r#"{"type":"rootfs-image"}"#), "ARTIFACT-HEADER");
+}
+
+#[test]
+fn name_and_device_types_are_required() {
+    let good = info("script");
+    for (from, to) in [
+        (r#""artifact_name":"rel""#, r#""artifact_name":"""#),
+        (r#""artifact_name":"rel""#, r#""artifact_name":7"#),
+        (r#""artifact_name":"rel""#, r#""artifact_name":null"#),
+        (r#""artifact_name":"rel""#, ""),
+        (r#""artifact_provides":{"artifact_name":"rel"},"#, ""),
+        (r#"["dev"]"#, "[]"),
+        (r#"["dev"]"#, r#""dev""#),
+        (r#"["dev"]"#, "[1]"),
+        (r#"["dev"]"#, "null"),
+        (r#"{"device_type":["dev"]}"#, "{}"),
+        (r#"{"device_type":["dev"]}"#, "[]"),
+        ("artifact_depends", "Artifact_Depends"),
+    ] {
+        assert!(good.contains(from));
+        refused(&with_info(&good.replace(from, to)), "ARTIFACT-HEADER");
+    }
+    let h = read(&with_info(&good.replace(r#""rel""#, r#""rel","artifact_group":"g""#))).unwrap().header;
+    assert_eq!(h.group.as_deref(), Some("g"));
+}
+
+#[test]
+fn json_is_read_strictly() {
+    let good = info("script");
+    for bad in [
+        String::new(),
+        "[]".into(),
+        format!("{good}x"),
+        format!("{good}{good}"),
+        format!("\u{feff}{good}"),
+        good.replace('"', "'"),
+        good[..good.len() - 1].into(),
+        format!("{}{}", "[".repeat(40), "]".repeat(40)),
+        "{\"a\":".repeat(10_000),
+    ] {
+        refused(&with_info(&bad), "ARTIFACT-HEADER");
+        refused(&with_kind(&bad), "ARTIFACT-HEADER");
+    }
+    read(&with_info(&format!(" {good}\n"))).expect("white space around is fine");
+    let mut header = plain().header_entries();
+    header[0] = entry("header-info", b"{\"a\":\"\xff\"}");
+    refused(&plain().with_header(&header), "ARTIFACT-HEADER");
+}
+
+#[test]
+fn meta_data_is_empty_or_an_object() {
+    let meta = |meta: Option<&[u8]>| Recipe { meta: meta.map(<[u8]>::to_vec), ..plain() }.build();
+    for none in [None, Some(&b""[..])] {
+        assert!(read(&meta(none)).unwrap().header.meta_data.is_none());
+    }
+    assert!(read(&meta(Some(b"{}"))).unwrap().header.meta_data.is_some());
+    let deep = "[".repeat(10_000);
+    for bad in ["[]", "1", "null", "\"x\"", " ", "{} {}", &deep] {
+        refused(&meta(Some(bad.as_bytes())), "ARTIFACT-HEADER");
+    }
+}
+
+#[test]
+fn type_info_provides_depends_and_clears_have_their_types() {
+    let kind = |rest: &str| with_kind(&format!(r#"{{"type":"script",{rest}}}"#));
+    let h = read(&kind(r#""artifact_provides":{"a":"1"},"artifact_depends":{"b":"2","c":["3","4"],"d":[]}"#));
+    let h = h.unwrap().header;
+    assert_eq!(h.provides["a"], "1");
+    assert_eq!(h.depends.others["b"], ["2"]);
+    assert_eq!(h.depends.others["c"], ["3", "4"]);
+    assert_eq!(h.clears, None, "absent");
+    let clears =
+        |list: &str| read(&kind(&format!(r#""clears_artifact_provides":{list}"#))).unwrap().header.clears;
+    assert_eq!(clears("[]"), Some(vec![]), "empty is not absent");
+    assert_eq!(clears(r#"["a.*"]"#), Some(vec!["a.*".to_owned()]));
+    assert_eq!(clears("null"), None);
+    for bad in [
+        r#""artifact_provides":{"a":1}"#,
+        r#""artifact_provides":{"a":["1"]}"#,
+        r#""artifact_provides":["a"]"#,
+        r#""artifact_depends":{"a":1}"#,
+        r#""artifact_depends":{"a":[1]}"#,
+        r#""artifact_depends":[]"#,
+        r#""clears_artifact_provides":"a""#,
+        r#""clears_artifact_provides":[1]"#,
+        r#""clears_artifact_provides":{}"#,
+    ] {
+        refused(&kind(bad), "ARTIFACT-HEADER");
+    }
+}
+
+#[test]
+fn keys_in_both_places_conflict() {
+    let depends = r#"{"device_type":["dev"],"artifact_name":["a"]}"#;
+    let build = |kind: &str| {
+        let info = info_with(r#"[{"type":"script"}]"#, depends);
+        Recipe { info, kind: format!(r#"{{"type":"script",{kind}}}"#), ..plain() }.build()
+    };
+    for bad in [
+        r#""artifact_provides":{"artifact_name":"x"}"#,
+        r#""artifact_provides":{"artifact_group":"x"}"#,
+        r#""artifact_depends":{"device_type":"dev"}"#,
+        r#""artifact_depends":{"artifact_name":"a"}"#,
+    ] {
+        refused(&build(bad), "ARTIFACT-HEADER");
+    }
+    // Only header-info or only type-info: then it is clear which holds.
+    let h = read(&build(r#""artifact_depends":{"artifact_group":["g"]}"#)).unwrap().header;
+    let mut has: BTreeMap<String, String> = [("artifact_name".to_owned(), "a".to_owned())].into();
+    h.check_depends("dev", &has).expect_err("no group");
+    has.insert("artifact_group".into(), "g".into());
+    h.check_depends("dev", &has).unwrap();
+}
+
+#[test]
+fn a_broken_update_does_not_satisfy_a_dependency_on_its_name() {
+    let info = info_with(r#"[{"type":"script"}]"#, r#"{"device_type":["dev"],"artifact_name":["rel-0"]}"#);
+    let header = read(&with_info(&info)).unwrap().header;
+    let has = |name: &str| BTreeMap::from([("artifact_name".to_owned(), name.to_owned())]);
+    header.check_depends("dev", &has("rel-0")).unwrap();
+    let error = header.check_depends("dev", &has("rel-0_INCONSISTENT")).unwrap_err();
+    assert!(error.text.contains("artifact_name") && error.text.contains("rel-0_INCONSISTENT"), "{error}");
+    let empty = with_kind(r#"{"type":"script","artifact_depends":{"k":[]}}"#);
+    read(&empty).unwrap().header.check_depends("dev", &has("rel-0")).expect_err("nothing satisfies no value");
+}
+
+#[test]
+fn only_scripts_of_artifact_states_are_accepted_and_each_once() {
+    let with = |names: &[&str]| {
+        let mut header = plain().header_entries();
+        for name in names {
+            header.insert(1, entry(name, b"x"));
+        }
+        plain().with_header(&header)
+    };
+    assert_eq!(read(&with(&["scripts/ArtifactInstall_Enter_00"])).unwrap().scripts.len(), 1);
+    for bad in [
+        "scripts/Download_Enter_00",
+        "scripts/Idle_Enter_00",
+        "scripts/../x",
+        "scripts/a/ArtifactInstall_Enter_00",
+        "scripts/",
+        "scripts/version",
+        "scripts",
+        "./scripts/ArtifactInstall_Enter_00",
+    ] {
+        refused(&with(&[bad]), "ARTIFACT-HEADER");
+    }
+    refused(&with(&["scripts/ArtifactInstall_Enter_00"; 2]), "ARTIFACT-HEADER");
+}
+
+#[test]
+fn the_members_of_the_header_have_their_order() {
+    let [info, kind, meta] = plain().header_entries().try_into().unwrap();
+    let script = entry("scripts/ArtifactInstall_Enter_00", b"x");
+    let folders = [typed("headers/", b'5', b""), typed("headers/0000", b'5', b"")].concat();
+    let build =
+        |members: &[&Vec<u8>]| plain().with_header(&members.iter().map(|m| (*m).clone()).collect::<Vec<_>>());
+    read(&build(&[&info, &script, &folders, &kind, &meta])).unwrap();
+    read(&build(&[&info, &kind])).unwrap();
+    let files = entry("headers/0000/files", br#"{"files":["a"]}"#);
+    let second = entry("headers/0001/type-info", br#"{"type":"script"}"#);
+    let folder = typed("scripts/", b'5', b"");
+    for order in [
+        &[&kind, &info, &meta][..],
+        &[&info, &kind, &script],
+        &[&script, &info, &kind],
+        &[&info, &meta, &kind],
+        &[&info, &kind, &meta, &meta],
+        &[&info, &kind, &kind],
+        &[&info, &info, &kind],
+        &[&info, &files, &kind],
+        &[&info, &kind, &meta, &second],
+        &[&info, &folder, &kind],
+        &[&info],
+        &[],
+    ] {
+        refused(&build(order), "ARTIFACT-HEADER");
+    }
+}
+
+#[test]
+fn an_empty_payload_has_neither_files_nor_meta_data() {
+    let seen = read(&empty_payload().build()).unwrap();
+    assert_eq!((seen.header.payload_type, seen.files.len()), (None, 0));
+    let mut parts = empty_payload().parts();
+    parts.pop();
+    read(&join(&parts)).expect("the data container may be missing");
+    refused(&Recipe { meta: Some(b"{}".to_vec()), ..empty_payload() }.build(), "ARTIFACT-HEADER");
+    read(&Recipe { meta: Some(Vec::new()), ..empty_payload() }.build()).unwrap();
+    let files = vec![("a".to_owned(), b"1".to_vec())];
+    refused(&Recipe { files, ..empty_payload() }.build(), "ARTIFACT-MANIFEST");
+    refused(&empty_payload().with_data(&[entry("a", b"1")]), "ARTIFACT-PAYLOAD");
+    refused(&Recipe { kind: r#"{"type":"script"}"#.into(), ..empty_payload() }.build(), "ARTIFACT-HEADER");
+}
+
+#[test]
+fn a_module_artifact_may_lack_the_data_container() {
+    let recipe = Recipe { files: Vec::new(), ..plain() };
+    let mut parts = recipe.parts();
+    parts.pop();
+    assert!(read(&join(&parts)).unwrap().files.is_empty());
+}
