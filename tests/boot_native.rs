@@ -1,4 +1,5 @@
 //! Promises of native access to the boot environment, on regular files below a directory.
+#![allow(clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
