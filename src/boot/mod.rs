@@ -1,6 +1,6 @@
 //! The boot loader's environment: its codec, access to it, and which partition runs.
 //!
-//! [`env`], [`copies`] and [`fw_config`] are formats and do no I/O. [`native`] reads and writes the environment
+//! [`mod@env`], [`copies`] and [`fw_config`] are formats and do no I/O. [`native`] reads and writes the environment
 //! itself; [`tools`] asks the boot loader's own tools. [`slots`] finds the running root partition and the other.
 
 use crate::error::{Error, Result};
