@@ -154,23 +154,48 @@ impl Download {
 
     /// Asks for the rest until it comes or patience is exhausted.
     fn resume(&mut self, mut fault: Fault) -> Result<(), Fault> {
-        let Some(length) = self.length else {
+        if self.offset > 0 && self.length.is_none() {
             if fault.kind != Kind::Interrupted {
                 fault.error.text.push_str(" (the server did not say how long the file is: cannot go on)");
             }
             return Err(fault);
-        };
+        }
         loop {
             self.patience.next(fault)?;
-            match self.rest(length) {
+            let body = match self.length {
+                Some(length) if self.offset > 0 => self.rest(length),
+                _ => self.again(),
+            };
+            match body {
                 Ok(body) => {
-                    log::info!("download goes on at byte {} of {length}", self.offset);
+                    log::info!("download goes on at byte {}", self.offset);
                     self.body = Some(body);
                     return Ok(());
                 }
                 Err(f) => fault = f,
             }
         }
+    }
+
+    /// The same request once more: nothing has been delivered yet.
+    fn again(&mut self) -> Result<BodyReader<'static>, Fault> {
+        let response = get(&self.http, &self.uri, &[])?;
+        if response.status() != 200 {
+            return Err(unwanted(&response, &self.uri));
+        }
+        let length = response.body().content_length();
+        if self.length.is_some() && length != self.length {
+            // The length may have been told to the caller already.
+            return Err(self.unfit("the length of the file has changed".into()));
+        }
+        self.length = length;
+        self.etag = strong_etag(response.headers());
+        Ok(response.into_body().into_reader())
+    }
+
+    fn unfit(&self, why: String) -> Fault {
+        let text = format!("GET {}: {why}: the parts would not fit together", url::shown(&self.uri));
+        Fault::new(Kind::Protocol, "DOWNLOAD-RANGE", text)
     }
 
     /// One request for the rest; only an answer that fits exactly is taken (SA-69, SA-72).
@@ -184,22 +209,18 @@ impl Download {
         if response.status() != 206 {
             return Err(unwanted(&response, &self.uri));
         }
-        let unfit = |why: String| {
-            let text = format!("GET {}: {why}: the parts would not fit together", url::shown(&self.uri));
-            Fault::new(Kind::Protocol, "DOWNLOAD-RANGE", text)
-        };
         let said = http::header(response.headers(), "content-range").unwrap_or_default();
         let Some((start, total)) = content_range(said) else {
-            return Err(unfit(format!("unusable Content-Range `{}`", http::harmless(said, 80))));
+            return Err(self.unfit(format!("unusable Content-Range `{}`", http::harmless(said, 80))));
         };
         if total != length {
-            return Err(unfit(format!("the file had {length} bytes and has {total} now")));
+            return Err(self.unfit(format!("the file had {length} bytes and has {total} now")));
         }
         if start > self.offset {
-            return Err(unfit(format!("asked for byte {}, got {start}", self.offset)));
+            return Err(self.unfit(format!("asked for byte {}, got {start}", self.offset)));
         }
         if self.etag.is_some() && strong_etag(response.headers()).is_some_and(|e| Some(e) != self.etag) {
-            return Err(unfit("the file has changed (ETag)".into()));
+            return Err(self.unfit("the file has changed (ETag)".into()));
         }
         let mut body = response.into_body().into_reader();
         skip(&mut body, self.offset - start)

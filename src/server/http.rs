@@ -289,3 +289,6 @@ pub(super) fn io_fault(e: &io::Error, what: &str) -> Fault {
     };
     Fault::new(Kind::Transport, "NET-IO", format!("{what}: {text}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,7 +102,7 @@ impl Key {
 
     fn parse(content: &[u8]) -> std::result::Result<Key, Trouble> {
         let damaged = |why: &str| Trouble::Damaged(why.to_owned());
-        if contains(content, b"ENCRYPTED") {
+        if contains(content, b"BEGIN ENCRYPTED PRIVATE KEY") || contains(content, b"4,ENCRYPTED") {
             return Err(Trouble::Unsupported(
                 "is encrypted: there is nobody to ask for its pass phrase; store it unencrypted".into(),
             ));

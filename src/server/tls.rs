@@ -136,8 +136,12 @@ impl Trust {
         pinned
     }
 
-    /// The system's certificates: `SSL_CERT_FILE`, else the first bundle there is, below the root first.
+    /// The system's certificates: the first bundle below the root, else `SSL_CERT_FILE`, else the first bundle.
     fn bundle(&self, roots: &mut RootCertStore) {
+        let below = BUNDLES.map(|b| file::below(&self.root, b));
+        if self.root != Path::new("/") && below.iter().any(|path| add_bundle(path, roots)) {
+            return;
+        }
         if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty()) {
             // Whoever sets it means to restrict trust: no falling back to more.
             if !add_bundle(Path::new(&path), roots) {
@@ -145,12 +149,7 @@ impl Trust {
             }
             return;
         }
-        let below = BUNDLES.iter().map(|b| file::below(&self.root, b));
-        for path in below.chain(BUNDLES.iter().map(PathBuf::from)) {
-            if add_bundle(&path, roots) {
-                return;
-            }
-        }
+        let _ = BUNDLES.iter().any(|path| add_bundle(Path::new(path), roots));
     }
 }
 

@@ -170,3 +170,22 @@ fn a_missing_static_key_is_an_error() {
     let e = Key::open(&dir.file("none.pem"), true).expect_err("missing");
     assert!(e.code == "KEY-MISSING" && !dir.file("none.pem").exists());
 }
+
+#[test]
+fn no_damage_to_a_key_makes_us_panic() {
+    let dir = Dir::new("fuzz");
+    for words in ["genpkey -algorithm ED25519 -out OUT", "ecparam -name prime256v1 -genkey -noout -out OUT"] {
+        let path = dir.file("key.pem");
+        openssl(&path, words);
+        let (kind, der) = <(SectionKind, Vec<u8>)>::from_pem_file(&path).expect("PEM");
+        let label = if kind == SectionKind::EcPrivateKey { "EC PRIVATE KEY" } else { "PRIVATE KEY" };
+        for at in 0..der.len() {
+            let _ = Key::parse(der::pem(label, &der[..at]).as_bytes());
+            for value in [0, 1, 0x7f, 0x80, 0xff, der[at] ^ 0x20] {
+                let mut other = der.clone();
+                other[at] = value;
+                let _ = Key::parse(der::pem(label, &other).as_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The server client against scripted servers on the loopback interface.
+
+#![allow(clippy::expect_used, clippy::panic)] // These are tests.
+
+mod auth;
+mod deployments;
+mod download;
+mod mock;
+mod tls;
