@@ -3,7 +3,7 @@
 use super::signal::{self, For};
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -143,6 +143,8 @@ pub struct Running {
     stdout: Captured,
     stderr: Captured,
     done: bool,
+    /// Readable when the child has ended (Linux 5.3); without it SIGCHLD ends the wait.
+    pidfd: Option<OwnedFd>,
 }
 
 impl Running {
@@ -168,7 +170,8 @@ impl Running {
         }
         let (input, deadline) = (what.input.clone(), Instant::now() + what.timeout);
         let (stdout, stderr) = Default::default();
-        Ok(Running { child, deadline, kill: what.kill, input, stdout, stderr, done: false })
+        let pidfd = pidfd(child.id());
+        Ok(Running { child, deadline, kill: what.kill, input, stdout, stderr, done: false, pidfd })
     }
 
     /// Moves output that is waiting into the captured streams, without blocking.
@@ -202,12 +205,13 @@ impl Running {
     }
 
     /// The descriptors to wait for; negative ones are closed.
-    pub fn wanted(&self) -> [(RawFd, For); 3] {
+    pub fn wanted(&self) -> [(RawFd, For); 4] {
         let fd = |f: Option<RawFd>| f.unwrap_or(-1);
         [
             (fd(self.child.stdout.as_ref().map(AsRawFd::as_raw_fd)), For::Reading),
             (fd(self.child.stderr.as_ref().map(AsRawFd::as_raw_fd)), For::Reading),
             (fd(self.child.stdin.as_ref().map(AsRawFd::as_raw_fd)), For::Writing),
+            (fd(self.pidfd.as_ref().map(AsRawFd::as_raw_fd)), For::Reading),
         ]
     }
 
@@ -323,6 +327,14 @@ fn pump(from: &mut impl Read, to: &mut Captured) -> bool {
             Err(_) => return true,
         }
     }
+}
+
+fn pidfd(pid: u32) -> Option<OwnedFd> {
+    // SAFETY: a plain system call; the child is not reaped yet, so the number is still its own.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
+    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the call has just returned this descriptor, and nobody else knows it.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn kill_group(pid: u32, signal: libc::c_int) {
