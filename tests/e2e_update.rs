@@ -261,3 +261,15 @@ fn a_reboot_command_that_fails_is_a_failure_and_brings_nothing_down() {
     assert!(log.iter().any(|line| line.contains("init is gone")), "{log:#?}");
     scene.assert_old();
 }
+
+#[test]
+fn a_check_asks_once_however_long_that_takes() {
+    // With this scale the intervals are over in a few milliseconds, long before an errand is done.
+    for broken in [false, true] {
+        let scene = Scene::new("once", THIMBLE);
+        scene.rootfs_script("Sync_Leave_00", if broken { "exit 1" } else { "" });
+        scene.run(&["check"]).expect(i32::from(broken));
+        let count = |what| scene.server.requests_of(what).len();
+        assert_eq!((count(What::Inventory), count(What::Next)), (1, 1));
+    }
+}
