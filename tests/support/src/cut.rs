@@ -55,7 +55,6 @@ struct Tracee {
 
 impl Tracee {
     fn follow(&self, thimble: &Path, tally: &mut Tally) -> CutEnd {
-        let mut entered = false;
         let mut is_agent = false;
         let mut signal;
         let mut set_up = false;
@@ -74,9 +73,8 @@ impl Tracee {
             }
             match libc::WSTOPSIG(status) {
                 stop if stop == libc::SIGTRAP | 0x80 => {
-                    entered = !entered;
                     signal = 0;
-                    if entered && let Some(change) = self.change() {
+                    if let Some(change) = self.change() {
                         if tally.left == Some(0) {
                             tally.changes.push(format!("CUT before {change}"));
                             return self.kill();
@@ -88,8 +86,7 @@ impl Tracee {
                 // After an exec.
                 libc::SIGTRAP => {
                     is_agent = fs::read_link(self.proc("exe")).is_ok_and(|exe| exe == thimble);
-                    // The next stop is at the entry of a call, whatever the last one was.
-                    (entered, signal) = (is_agent, 0);
+                    signal = 0;
                 }
                 other => signal = other,
             }
@@ -130,9 +127,8 @@ impl Tracee {
         let size = std::mem::size_of_val(&info);
         // SAFETY: the kernel writes at most `size` bytes into `info`.
         let got = unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, self.pid, size, info.as_mut_ptr()) };
-        let entry = 1;
-        assert!(got < 0 || info[0] & 0xff == entry, "entries and exits of system calls are mixed up");
-        if got < 0 {
+        let is_entry = info[0] & 0xff == 1;
+        if got < 0 || !is_entry {
             return None;
         }
         let [number, args @ ..] = &info[3..] else { return None };
