@@ -308,10 +308,9 @@ impl<'a> Driver<'a> {
         let mut cursor = None;
         if let Some(Wait { until_ms, what: WaitFor::Script { name, first_start_ms, failed } }) = wait {
             let what = WaitFor::Script { name: name.clone(), first_start_ms, failed };
-            if let Some(exit) = self.wait(state, Wait { until_ms, what }) {
+            if let Some(exit) = self.wait_on(state, Wait { until_ms, what }) {
                 return Leave(exit);
             }
-            self.record(state, None); // From here on a cut is a cut.
             cursor = Some(Cursor { name, first_start: Duration::from_millis(first_start_ms), failed });
         }
         loop {
@@ -334,16 +333,28 @@ impl<'a> Driver<'a> {
 
     /// Waits it out, or records it and says how to leave.
     fn wait(&mut self, state: &State, wait: Wait) -> Option<Exit> {
-        let until = Duration::from_millis(wait.until_ms);
-        let begin = self.world.host.now();
-        let left = until.saturating_sub(begin);
+        let exit = self.wait_out(Duration::from_millis(wait.until_ms));
+        // Only an update in hand has a place in the journal; anything else simply comes again.
+        if matches!(exit, Some(Exit::Waiting { .. })) && state.deployment().is_some() {
+            self.record(state, Some(wait));
+        }
+        exit
+    }
+
+    /// The same for a wait that is on record already: it is not written again by every run that only looks at it.
+    fn wait_on(&mut self, state: &State, wait: Wait) -> Option<Exit> {
+        let exit = self.wait_out(Duration::from_millis(wait.until_ms));
+        if exit.is_none() {
+            self.record(state, None); // From here on a cut is a cut.
+        }
+        exit
+    }
+
+    fn wait_out(&mut self, until: Duration) -> Option<Exit> {
+        let left = until.saturating_sub(self.world.host.now());
         if let Mode::OneShot { max_wait } = self.mode
             && left > max_wait.saturating_sub(self.waited)
         {
-            // Only an update in hand has a place in the journal; anything else simply comes again.
-            if state.deployment().is_some() {
-                self.record(state, Some(wait));
-            }
             return Some(Exit::Waiting { left });
         }
         loop {
@@ -458,10 +469,9 @@ impl<'a> Driver<'a> {
         let mut tries = 0;
         if let Some(Wait { until_ms, what: WaitFor::Report { tries: before } }) = wait {
             tries = before;
-            if let Some(exit) = self.wait(state, Wait { until_ms, what: WaitFor::Report { tries } }) {
+            if let Some(exit) = self.wait_on(state, Wait { until_ms, what: WaitFor::Report { tries } }) {
                 return Leave(exit);
             }
-            self.record(state, None);
         }
         loop {
             let (pause, error) = match request(self) {

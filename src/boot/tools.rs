@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(120);
 /// What a tool gets to end by itself after that.
 const GRACE: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// libubootenv cuts longer lines (BE-43).
 const LONGEST_LINE: usize = 2047;
 
@@ -152,8 +151,7 @@ fn run(what: Invocation) -> Result<Finished> {
         if left.is_zero() {
             break;
         }
-        // Looks again now and then: in a program with threads its end may be signalled to another one.
-        signal::poll(&child.wanted(), Some(left.min(LOOK_AGAIN))).context("BOOT-ENV-TOOL", about)?;
+        signal::poll(&child.wanted(), Some(left)).context("BOOT-ENV-TOOL", about)?;
     }
     child.finish().context("BOOT-ENV-TOOL", about)
 }

@@ -55,6 +55,8 @@ impl Host for Machine {
 
     fn reboot(&mut self) -> Result<()> {
         log::info!("restarting the machine");
+        // The last lines before a restart are those that are asked for.
+        logger::with_deployment(DeploymentLog::sync);
         let failed = |why: String| Error::new("REBOOT", format!("the program `reboot` {why}"));
         let done = process::run(&Invocation::new("reboot", RESTART))
             .map_err(|e| failed(format!("cannot be started: {e}")))?;
@@ -87,7 +89,12 @@ impl Host for Machine {
 
     fn begin_log(&mut self, deployment: &str) {
         match DeploymentLog::open(&self.log_dir, deployment) {
-            Ok(log) => logger::begin_deployment(log),
+            Ok(log) => {
+                if let Some(trouble) = log.trouble() {
+                    log::warn!("{trouble}");
+                }
+                logger::begin_deployment(log);
+            }
             Err(e) => log::warn!("{e}; the deployment goes on without a log"),
         }
     }

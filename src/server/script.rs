@@ -63,9 +63,7 @@ fn capture(path: &Path, time: Duration) -> io::Result<Output> {
         }
         let mut wanted = running.wanted().to_vec();
         wanted.push((if open { pipe.as_raw_fd() } else { -1 }, For::Reading));
-        // Without output to wait for, the end of the child is looked for.
-        let nap = if open { Duration::from_secs(1) } else { Duration::from_millis(20) };
-        signal::poll(&wanted, Some(left.min(nap)))?;
+        signal::poll(&wanted, Some(left))?;
     }
     let finished = running.finish()?;
     if open {

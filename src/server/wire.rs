@@ -28,9 +28,6 @@ pub(super) const INTERRUPTED: &str = "INTERRUPTED";
 /// Size of the input and of the output buffer; also the largest head of an answer.
 pub(super) const BUFFER: usize = 16 * 1024;
 
-/// Signals are delivered only while nothing is ready, so a fast stream must look for them now and then.
-const LOOK: Duration = Duration::from_millis(200);
-
 pub(super) fn interrupted() -> Error {
     Error::new(INTERRUPTED, "told to end while talking to the server")
 }
@@ -212,7 +209,6 @@ struct Socket {
     stream: TcpStream,
     end: Option<Instant>,
     reason: ureq::Timeout,
-    looked: Instant,
     /// The other side takes no more. What it said before that (413, say) can still be read.
     deaf: bool,
 }
@@ -220,8 +216,7 @@ struct Socket {
 impl Socket {
     fn open(address: &SocketAddr, limit: Duration) -> io::Result<Socket> {
         let stream = net::connect(address)?;
-        let looked = Instant::now();
-        let mut socket = Socket { stream, end: None, reason: ureq::Timeout::Connect, looked, deaf: false };
+        let mut socket = Socket { stream, end: None, reason: ureq::Timeout::Connect, deaf: false };
         socket.limit(Some(limit), ureq::Timeout::Connect);
         socket.wait(For::Writing)?;
         if let Some(e) = socket.stream.take_error()? {
@@ -239,10 +234,6 @@ impl Socket {
 
     fn wait(&mut self, what: For) -> io::Result<()> {
         loop {
-            if self.looked.elapsed() >= LOOK {
-                signal::poll(&[], Some(Duration::ZERO))?;
-                self.looked = Instant::now();
-            }
             if signal::terminate() {
                 return Err(io::Error::other(interrupted()));
             }

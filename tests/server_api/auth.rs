@@ -187,9 +187,18 @@ fn a_call_moves_to_the_next_server_when_the_connection_is_lost() {
 }
 
 #[test]
-fn settings_without_a_usable_server_are_refused() {
+fn a_server_that_is_no_url_is_refused_at_once() {
     let device = Device::new();
-    for (servers, code) in [(vec![], "SERVER-NONE"), (vec!["host".to_owned()], "SERVER-URL")] {
-        assert_eq!(Client::new(device.settings(&servers)).expect_err("refused").code, code);
-    }
+    let refused = Client::new(device.settings(&["host".to_owned()])).expect_err("refused");
+    assert_eq!(refused.code, "SERVER-URL");
+}
+
+#[test]
+fn without_a_server_every_request_says_what_to_configure() {
+    let device = Device::new();
+    // Local updates need no server, so this is no mistake yet.
+    let mut client = Client::new(device.settings(&[])).expect("usable for downloads");
+    let fault = client.report("d-1", "installing").expect_err("nobody to report to");
+    assert_eq!(fault.error.code, "SERVER-NONE");
+    assert!(fault.error.text.contains("ServerURL"), "{}", fault.error);
 }
