@@ -1,5 +1,6 @@
 //! Payload handlers: what becomes of the files of an Artifact.
 
 mod disk;
+mod origin;
 pub mod rootfs;
 pub mod writer;
