@@ -316,7 +316,11 @@ impl<'a> Driver<'a> {
         loop {
             match self.world.scripts.run(set, cursor.take()) {
                 ScriptsEnd::Done => return Outcome::Done.into(),
-                ScriptsEnd::Failed => return Outcome::Failed.into(),
+                ScriptsEnd::Failed => {
+                    // Its errand was not done, or a deployment was dropped: not a run that went well.
+                    self.failed |= set.step == Step::Sync;
+                    return Outcome::Failed.into();
+                }
                 ScriptsEnd::Interrupted => return Leave(Exit::Terminated),
                 ScriptsEnd::Later(at, after) => {
                     let until = self.world.host.now() + after.mul_f64(self.time_scale);
