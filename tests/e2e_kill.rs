@@ -189,10 +189,17 @@ fn assert_every_cut_is_survived(bad: bool, stride: usize, first: usize) {
     let count = uncut.changes.len();
     assert!(count > 60, "{count} changes: {:#?}", uncut.changes);
     let mut ends = Vec::new();
-    for left in (first..count).step_by(stride) {
+    let all = std::env::var_os("THIMBLE_ALL_CUTS").is_some();
+    let matters = |place: &usize| {
+        // Nobody reads these files before they are renamed, nor the lock: a cut here is like one at the next change.
+        let change = &uncut.changes[*place];
+        all || !(change.ends_with(".new") || change.ends_with("thimble.lock"))
+    };
+    for left in (first..count).step_by(stride).filter(matters) {
         let (mut scene, tally, code) = cut_update(Some(left), bad);
         let what = format!("{left} of {count}: {}", tally.changes.last().map_or("", String::as_str));
-        let end = if scene.finals() == ["success"] { End::New } else { End::Old };
+        let end =
+            if scene.finals().last().is_some_and(|last| last == "success") { End::New } else { End::Old };
         assert!(!bad || end == End::Old, "{what}");
         assert_end(&mut scene, end, code, &what);
         ends.push(end);
