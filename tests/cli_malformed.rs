@@ -239,9 +239,12 @@ fn an_offer_whose_source_is_no_web_address_is_not_followed() {
 fn scripts_for_identity_and_inventory_that_misbehave_are_named() {
     let scene = Scene::new("identity", THIMBLE);
     let script = "usr/share/mender/identity/mender-device-identity";
-    for text in
-        ["#!/bin/sh\nexit 1\n", "#!/bin/sh\n", "#!/bin/sh\nprintf '\\377\\376\\001 no pair\\n'\n", "#!/no/such\n"]
-    {
+    for text in [
+        "#!/bin/sh\nexit 1\n",
+        "#!/bin/sh\n",
+        "#!/bin/sh\nprintf '\\377\\376\\001 no pair\\n'\n",
+        "#!/no/such\n",
+    ] {
         scene.device.write_script(script, text);
         scene.run(&["check"]).expect(1).complains("mender-device-identity");
         assert_eq!(scene.server.requests().len(), 0, "{text}");
