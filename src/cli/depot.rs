@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 use thimble::agent::{self, Offer};
 use thimble::artifact::{self, Options, VerifyKey};
 use thimble::boot::Environment;
@@ -221,6 +222,8 @@ impl PayloadFiles for Files {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        // Signals are let through only in there, and a local file never has to be waited for.
+        let _ = signal::poll(&[], Some(Duration::ZERO));
         if signal::terminate() {
             return Err(Error::new(thimble::run::INTERRUPTED, "told to end while an Artifact is read"));
         }

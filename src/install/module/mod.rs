@@ -13,6 +13,7 @@ use crate::artifact::Header;
 use crate::error::{Context, Error, Result};
 use crate::ports::{Payload, PayloadFiles};
 use crate::sys::process::{self, Captured, Ended, Finished, Invocation, Kill};
+use crate::sys::signal;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,11 @@ impl Module {
 
     /// The command, if it can be run at all (M14).
     fn invocation(&self, command: &str) -> Result<Invocation> {
+        if signal::terminate() {
+            // To start it only to end it would be worse.
+            let text = format!("told to end before Update Module {} {command}", self.program.display());
+            return Err(Error::new("INTERRUPTED", text));
+        }
         self.check()?;
         if let Some(current) = &self.current
             && !self.tree.is_for(&self.kind)
@@ -114,7 +120,7 @@ impl Module {
             let text = format!("its file tree {} is gone", self.tree.path().display());
             return Err(Error::new("MODULE-TREE", text).during(format_args!("{} {command}", self.kind)));
         }
-        log::debug!("calling {} {command}", self.program.display());
+        log::info!("Running Update Module: {} {command}", self.program.display());
         let call = Invocation::new(&self.program, self.timeout).arg(command).arg(self.tree.path());
         let dir = Some(self.tree.path().to_owned());
         Ok(Invocation { dir, kill: Kill::After(self.grace), ..call })
