@@ -1,5 +1,6 @@
 //! Payload handlers: what becomes of the files of an Artifact.
 
 mod disk;
+pub mod module;
 pub mod rootfs;
 pub mod writer;
