@@ -155,6 +155,7 @@ fn rootfs_image(place: &Place) -> RootfsImage {
     let mut options =
         RootfsOptions::new(place.root.clone(), config.rootfs_part_a.clone(), config.rootfs_part_b.clone());
     options.verify = config.rootfs_verify_writes;
+    options.memory = Some(place.dirs.datastore.join("thimble-rootfs-image"));
     RootfsImage::new(options, environment)
 }
 

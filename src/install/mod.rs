@@ -2,5 +2,6 @@
 
 mod disk;
 pub mod module;
+mod origin;
 pub mod rootfs;
 pub mod writer;
