@@ -2,11 +2,19 @@
 
 use super::*;
 use miniserde::json::{self, Value};
+use std::time::Duration;
 
 mod map;
+mod pool;
 
 const ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 const OTHER: &str = "11111111-2222-3333-4444-555555555555";
+const LIVES: Lifetimes = Lifetimes { normal: Duration::from_secs(600), boot: Duration::from_secs(100) };
+const POLL: Duration = Duration::from_secs(1800);
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
 
 fn value(text: &str) -> Value {
     json::from_str(text).unwrap_or_else(|_| panic!("not JSON: {text}"))
@@ -25,6 +33,18 @@ fn map(id: &str, priority: i64, states: &str) -> ControlMap {
 /// A map that says this before ArtifactInstall, with defaults.
 fn says(id: &str, priority: i64, action: &str) -> ControlMap {
     map(id, priority, &format!(r#""ArtifactInstall_Enter":{{"action":"{action}"}}"#))
+}
+
+fn pool(maps: &[ControlMap]) -> Pool {
+    let mut pool = Pool::default();
+    for map in maps {
+        assert_eq!(pool.insert(map.clone(), s(0), &LIVES), Ok(Change::Added));
+    }
+    pool
+}
+
+fn verdict(maps: &[ControlMap]) -> Verdict {
+    pool(maps).verdict(Point::Install, s(1))
 }
 
 fn refusal(text: &str) -> String {
