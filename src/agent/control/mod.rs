@@ -8,6 +8,7 @@
 mod life;
 mod map;
 mod pool;
+mod stored;
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 mod map;
 mod pool;
+mod stored;
 
 const ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 const OTHER: &str = "11111111-2222-3333-4444-555555555555";
