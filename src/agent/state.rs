@@ -266,7 +266,7 @@ pub enum State {
     SaveProvides(End),
     /// CHECKPOINT, with the verdict. Cleanup.
     Cleanup(End),
-    /// Reports `success` or `failure` (then the log) until the server has heard it.
+    /// Reports `success` or `failure` (then the log) until the server has heard it. CHECKPOINT after a failed Cleanup.
     SendFinal(End),
     /// Removes the record.
     Clear(End),
