@@ -9,7 +9,7 @@ use std::rc::Rc;
 use thimble::agent::{self, Offer, Status};
 use thimble::error::Result;
 use thimble::ports::{self, Server};
-use thimble::server::{Client, Kind, LogBody, Settings, inventory};
+use thimble::server::{Client, Kind, LogBody, Proxies, Settings, inventory};
 use thimble::store::{self, InstalledStore};
 use thimble::sys::file;
 
@@ -40,6 +40,7 @@ pub fn client(place: &Place) -> Result<Client> {
         client_certificate: config.https_client_certificate.clone(),
         client_key: config.https_client_key.clone().map(Into::into),
         tenant_token: config.tenant_token.clone(),
+        proxies: Proxies::from_environment(),
         device_tier: config.device_tier.clone(),
         root: place.root.clone(),
         key,

@@ -11,6 +11,7 @@
 //! | `keys`, `der` | the device's key file, signatures, the few DER structures that they need |
 //! | `http` | one request and its bounded answer; every error gets its words here |
 //! | `wire`, `tls` | the connection below it: sockets, waiting, SIGTERM; certificates |
+//! | `proxy`, `tunnel` | which requests take a way through a proxy, and how |
 //! | `url` | server addresses, joining, redirects |
 
 mod auth;
@@ -21,13 +22,16 @@ mod http;
 pub mod identity;
 pub mod inventory;
 mod keys;
+mod proxy;
 mod script;
 mod tls;
+mod tunnel;
 mod url;
 mod wire;
 
 pub use deployments::{LogBody, Offer};
 pub use download::Download;
+pub use proxy::Proxies;
 
 use crate::error::{Error, Result};
 use crate::sys::signal;
@@ -51,6 +55,8 @@ pub struct Settings {
     pub client_key: Option<PathBuf>,
     /// Names the tenant at a server that has several; white space around it is dropped, empty is none (SA-10).
     pub tenant_token: String,
+    /// Which requests go through a proxy (SA-96).
+    pub proxies: Proxies,
     /// Sent as `tier` if there is one (SA-10).
     pub device_tier: Option<String>,
     /// Paths of the system are looked up below this directory first.
@@ -172,7 +178,7 @@ impl Client {
                 servers.push(server);
             }
         }
-        let http = Http::new(tls::Trust::new(&settings)?, http::Limits::default());
+        let http = Http::new(tls::Trust::new(&settings)?, settings.proxies.clone(), http::Limits::default());
         Ok(Client { settings, servers, http, session: None, without_v2: None })
     }
 

@@ -6,4 +6,5 @@ mod auth;
 mod deployments;
 mod download;
 mod mock;
+mod proxy;
 mod tls;

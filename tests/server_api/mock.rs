@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use thimble::server::{Client, Settings};
+use thimble::server::{Client, Proxies, Settings};
 
 /// A request as it arrived.
 #[derive(Debug, Clone, Default)]
@@ -204,6 +204,7 @@ impl Device {
             client_certificate: None,
             client_key: None,
             tenant_token: String::new(),
+            proxies: Proxies::default(),
             device_tier: None,
             root: self.dir.clone(),
             key: self.dir.join("mender-agent.pem"),

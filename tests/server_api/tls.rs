@@ -40,7 +40,7 @@ fn openssl(dir: &Path, words: &str) {
 }
 
 /// A self-signed certificate for 127.0.0.1 as people make it: NAME.pem and NAME.key.
-fn self_signed(dir: &Path, name: &str, more: &str) -> PathBuf {
+pub fn self_signed(dir: &Path, name: &str, more: &str) -> PathBuf {
     openssl(
         dir,
         &format!(
@@ -87,7 +87,7 @@ fn issued(dir: &Path, name: &str, ca: &str, more: &str) {
     );
 }
 
-fn serve(dir: &Path, name: &str, client_ca: Option<&Path>, resumed: &Arc<AtomicUsize>) -> Server {
+pub fn serve(dir: &Path, name: &str, client_ca: Option<&Path>, resumed: &Arc<AtomicUsize>) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificate = CertificateDer::from_pem_file(dir.join(format!("{name}.pem"))).expect("certificate");
     let key = PrivateKeyDer::from_pem_file(dir.join(format!("{name}.key"))).expect("key");
