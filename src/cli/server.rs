@@ -9,7 +9,7 @@ use std::rc::Rc;
 use thimble::agent::{self, Offer, Status};
 use thimble::error::Result;
 use thimble::ports::{self, Server};
-use thimble::server::{Client, Kind, LogBody, Proxies, Settings, inventory};
+use thimble::server::{Client, Kind, LogBody, Proxies, Refresh, Settings, inventory};
 use thimble::store::{self, InstalledStore};
 use thimble::sys::file;
 
@@ -59,9 +59,7 @@ impl DeviceApi {
     }
 
     fn installed(&self) -> Result<agent::Installed> {
-        let installed = InstalledStore::new(&self.place.dirs.datastore).look()?;
-        let name = setup::name(&installed).to_owned();
-        Ok(agent::Installed { name, group: installed.group, provides: installed.provides })
+        installed(&self.place)
     }
 
     /// Scripts and built-ins (II-22): a script's value wins, except for what only we can know.
@@ -82,6 +80,26 @@ impl DeviceApi {
         all.insert("mender_client_version".into(), vec![format!("thimble {}", env!("CARGO_PKG_VERSION"))]);
         Ok(all)
     }
+}
+
+fn installed(place: &Place) -> Result<agent::Installed> {
+    let installed = InstalledStore::new(&place.dirs.datastore).look()?;
+    let name = setup::name(&installed).to_owned();
+    Ok(agent::Installed { name, group: installed.group, provides: installed.provides })
+}
+
+/// How a download gets a fresh link when that of its deployment has expired; without a deployment there is none.
+pub fn refresh(place: &Rc<Place>, client: &Rc<RefCell<Client>>, deployment: &str) -> Option<Refresh> {
+    if deployment.is_empty() {
+        return None;
+    }
+    let (place, client, id) = (place.clone(), client.clone(), deployment.to_owned());
+    let local = |error| thimble::server::Fault { kind: Kind::Protocol, error };
+    Some(Box::new(move || {
+        let provides = installed(&place).map_err(local)?.all();
+        let device_type = place.device_type().map_err(local)?;
+        client.borrow_mut().fresh_link(&id, &provides, &device_type)
+    }))
 }
 
 /// File system type of the root (II-22).

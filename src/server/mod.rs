@@ -5,7 +5,7 @@
 //! | `mod` | the client, and what every API call shares: token, re-authorisation, fail-over |
 //! | `auth` | the authentication request and the token |
 //! | `deployments` | next deployment, status report, log upload |
-//! | `download` | an Artifact as a reader that survives broken connections |
+//! | `download`, `link` | an Artifact as a reader that survives broken connections and expired links |
 //! | `inventory`, `identity` | what scripts say about the device |
 //! | `script` | runs such a script and reads its `key=value` lines |
 //! | `keys`, `der` | the device's key file, signatures, the few DER structures that they need |
@@ -22,6 +22,7 @@ mod http;
 pub mod identity;
 pub mod inventory;
 mod keys;
+mod link;
 mod proxy;
 mod script;
 mod tls;
@@ -30,7 +31,8 @@ mod url;
 mod wire;
 
 pub use deployments::{LogBody, Offer};
-pub use download::Download;
+pub use download::{Download, Downloader};
+pub use link::Refresh;
 pub use proxy::Proxies;
 
 use crate::error::{Error, Result};
@@ -151,6 +153,8 @@ pub struct Client {
     session: Option<auth::Session>,
     /// The server that has no v2 deployments API (decision 12).
     without_v2: Option<String>,
+    /// Id and Artifact name of the last deployment that was offered.
+    offered: Option<(String, Option<String>)>,
 }
 
 impl fmt::Debug for Client {
@@ -179,7 +183,7 @@ impl Client {
             }
         }
         let http = Http::new(tls::Trust::new(&settings)?, settings.proxies.clone(), http::Limits::default());
-        Ok(Client { settings, servers, http, session: None, without_v2: None })
+        Ok(Client { settings, servers, http, session: None, without_v2: None, offered: None })
     }
 
     /// Forgets the token, so that the next call proves that the device can authenticate (SA-31).

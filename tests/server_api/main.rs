@@ -5,6 +5,7 @@
 mod auth;
 mod deployments;
 mod download;
+mod links;
 mod mock;
 mod proxy;
 mod tls;

@@ -216,6 +216,27 @@ impl Device {
         }
     }
 
+    /// Runs the program on this device as a whole, with this server.
+    pub fn run(&self, server: &str, command: &str, environment: &[(&str, &str)]) -> std::process::Output {
+        let (config, scripts) = (self.dir.join("etc/mender"), self.dir.join("usr/share/mender/identity"));
+        let store = self.dir.join("var/lib/mender");
+        for dir in [&config, &scripts, &store] {
+            std::fs::create_dir_all(dir).expect("makes");
+        }
+        let script = "mender-device-identity";
+        std::fs::copy(self.dir.join(script), scripts.join(script)).expect("copies");
+        std::fs::write(config.join("mender.conf"), format!("{{\"ServerURL\":\"{server}\"}}"))
+            .expect("writes");
+        std::fs::write(store.join("device_type"), "device_type=dt\n").expect("writes");
+        std::process::Command::new(env!("CARGO_BIN_EXE_thimble"))
+            .args(["--root", self.dir.to_str().expect("text"), command])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .envs(environment.iter().copied())
+            .output()
+            .expect("runs")
+    }
+
     pub fn client(&self, servers: &[&Server]) -> Client {
         let urls: Vec<String> = servers.iter().map(|s| s.url()).collect();
         Client::new(self.settings(&urls)).expect("settings are good")

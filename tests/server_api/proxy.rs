@@ -6,7 +6,6 @@ use crate::tls::{self_signed, serve};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use thimble::server::{Client, Kind, Proxies};
 
@@ -252,22 +251,7 @@ fn a_proxy_with_an_ipv6_address_is_reached() {
 fn the_program_takes_the_proxy_from_its_environment() {
     let device = Device::new();
     let proxy = Server::start(|_, _| reply(401, &[], b""));
-    let config = device.dir.join("etc/mender");
-    let scripts = device.dir.join("usr/share/mender/identity");
-    for dir in [&config, &scripts, &device.dir.join("var/lib/mender")] {
-        std::fs::create_dir_all(dir).expect("makes");
-    }
-    std::fs::copy(device.dir.join("mender-device-identity"), scripts.join("mender-device-identity"))
-        .expect("copies");
-    std::fs::write(config.join("mender.conf"), "{\"ServerURL\":\"http://server.example\"}").expect("writes");
-    std::fs::write(device.dir.join("var/lib/mender/device_type"), "device_type=dt\n").expect("writes");
-    let done = Command::new(env!("CARGO_BIN_EXE_thimble"))
-        .args(["--root", device.dir.to_str().expect("text"), "bootstrap"])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("http_proxy", proxy.url())
-        .output()
-        .expect("runs");
+    let done = device.run("http://server.example", "bootstrap", &[("http_proxy", &proxy.url())]);
     let lines = proxy.lines();
     assert!(lines.iter().any(|l| l.starts_with("POST http://server.example/api/")), "{lines:?} {done:?}");
 }
