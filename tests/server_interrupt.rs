@@ -123,7 +123,7 @@ fn one_case() {
         download_interval: Duration::from_secs(60),
         time_scale: 1.0,
     };
-    let mut client = Client::new(settings).expect("good");
+    let client = Client::new(settings).expect("good");
     if case == "threads" {
         let before = std::fs::read_dir("/proc/self/task").expect("tasks").count();
         let mut text = String::new();

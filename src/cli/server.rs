@@ -5,6 +5,7 @@ use super::setup::{self, Place};
 use super::times::Times;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use thimble::agent::{self, Offer, Status};
 use thimble::error::Result;
@@ -58,6 +59,16 @@ impl DeviceApi {
         DeviceApi { place, client, times: None }
     }
 
+    /// One-shot use: goes on with the token of an earlier run (decision 22).
+    pub fn load_token(&self) {
+        self.client.borrow_mut().load_token(&token_file(&self.place));
+    }
+
+    /// Leaves the token for the next run.
+    pub fn save_token(&self) {
+        self.client.borrow_mut().save_token(&token_file(&self.place));
+    }
+
     fn installed(&self) -> Result<agent::Installed> {
         installed(&self.place)
     }
@@ -80,6 +91,10 @@ impl DeviceApi {
         all.insert("mender_client_version".into(), vec![format!("thimble {}", env!("CARGO_PKG_VERSION"))]);
         Ok(all)
     }
+}
+
+fn token_file(place: &Place) -> PathBuf {
+    file::below(&place.root, "/run/thimble-token")
 }
 
 fn installed(place: &Place) -> Result<agent::Installed> {

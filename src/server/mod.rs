@@ -3,7 +3,7 @@
 //! | file | its one job |
 //! | --- | --- |
 //! | `mod` | the client, and what every API call shares: token, re-authorisation, fail-over |
-//! | `auth` | the authentication request and the token |
+//! | `auth`, `cache` | the authentication request and the token; a token kept for the next run |
 //! | `deployments` | next deployment, status report, log upload |
 //! | `download`, `link` | an Artifact as a reader that survives broken connections and expired links |
 //! | `inventory`, `identity` | what scripts say about the device |
@@ -15,6 +15,7 @@
 //! | `url` | server addresses, joining, redirects |
 
 mod auth;
+mod cache;
 mod deployments;
 mod der;
 mod download;
@@ -145,12 +146,14 @@ impl From<Fault> for Error {
     }
 }
 
-/// Talks to the server. Holds the token, in memory only (SA-23).
+/// Talks to the server. Holds the token, in memory (SA-23), and for one-shot runs in `/run`.
 pub struct Client {
     settings: Settings,
     servers: Vec<String>,
     http: Http,
     session: Option<auth::Session>,
+    /// Where the token is kept for later runs, if it is.
+    token_file: Option<PathBuf>,
     /// The server that has no v2 deployments API (decision 12).
     without_v2: Option<String>,
     /// Id and Artifact name of the last deployment that was offered.
@@ -183,12 +186,21 @@ impl Client {
             }
         }
         let http = Http::new(tls::Trust::new(&settings)?, settings.proxies.clone(), http::Limits::default());
-        Ok(Client { settings, servers, http, session: None, without_v2: None, offered: None })
+        Ok(Client {
+            settings,
+            servers,
+            http,
+            session: None,
+            token_file: None,
+            without_v2: None,
+            offered: None,
+        })
     }
 
-    /// Forgets the token, so that the next call proves that the device can authenticate (SA-31).
+    /// Forgets the token, the kept one too, so that the next call proves that the device can authenticate (SA-31).
     pub fn forget_token(&mut self) {
         self.session = None;
+        self.remove_token_file();
     }
 
     /// Sends one API request with a token. A 401 leads to one new authentication and one repeat, whose answer is
@@ -211,7 +223,7 @@ impl Client {
             });
             match answer {
                 Ok(answer) if answer.status == 401 => {
-                    self.session = None;
+                    self.forget_token();
                     if again {
                         return Err(answer.refused(&format!("{} {address}", call.method)));
                     }

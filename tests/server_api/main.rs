@@ -9,3 +9,4 @@ mod links;
 mod mock;
 mod proxy;
 mod tls;
+mod token;

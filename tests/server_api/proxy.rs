@@ -217,9 +217,9 @@ fn what_is_named_in_no_proxy_is_reached_directly() {
             _ => None,
         });
         settings.download_retries = 0;
-        let mut client = Client::new(settings).expect("good");
+        let client = Client::new(settings).expect("good");
         let server = Server::start(|_, _| reply(200, &[], b"directly"));
-        let mut get = |uri: &str| {
+        let get = |uri: &str| {
             let mut text = String::new();
             client.download(uri).map_err(|f| f.error.text)?.read_to_string(&mut text).expect("reads");
             Ok::<_, String>(text)
