@@ -7,6 +7,7 @@ mod deployments;
 mod download;
 mod links;
 mod mock;
+mod mutual;
 mod proxy;
 mod tls;
 mod token;
