@@ -1,0 +1,55 @@
+# The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo lint size bench conformance conformance-list docs clean
+
+CARGO ?= cargo
+KIT   ?= ../shared/conformance
+BIN   := target/release/thimble
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-18s %s\n", substr($$1, 3), $$2 }'
+
+setup: ## install what is missing (Debian, as root or with sudo)
+	@bash .ci/setup
+
+build: ## the release binary, target/release/thimble
+	@bash .ci/setup --check build
+	$(CARGO) build --release --locked
+
+test: ## all tests; needs nothing but this repository
+	@bash .ci/setup --check build test
+	$(CARGO) test --workspace --locked
+
+demo: ## two updates of a simulated device, one good, one that fails its self-test and is undone
+	@bash .ci/setup --check build test
+	$(CARGO) build --locked --workspace --bins
+	target/debug/demo target/debug/thimble
+
+lint: ## format, clippy, documentation, licences, packaging
+	@bash .ci/setup --check build lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	bash .ci/check-licences
+	bash .ci/check-packaging
+
+size: build ## the size of the release binary, against its budget
+	@bash .ci/check-size $(BIN)
+
+bench: build ## throughput, time and peak memory of the release binary
+	$(CARGO) run --locked --package thimble-testkit --bin bench -- $(BIN)
+
+conformance: build ## the conformance kit, KIT=DIRECTORY, daemon and check
+	@bash .ci/setup --check conformance
+	python3 .ci/conformance --kit $(KIT) --bin $(BIN)
+
+conformance-list: build ## the same; rewrites tests/conformance-expected-failures.txt
+	@bash .ci/setup --check conformance
+	python3 .ci/conformance --kit $(KIT) --bin $(BIN) --write
+
+docs: ## the pictures in docs/, after a change of the state machine
+	@bash .ci/setup --check docs
+	dot -Tsvg docs/state-machine.dot -o docs/state-machine.svg
+
+clean: ## remove what was built
+	$(CARGO) clean
