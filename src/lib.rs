@@ -14,7 +14,7 @@
 //! | [`config`] | mender.conf: two files merged, every mistake named | `error`, `json` |
 //! | [`store`] | what survives a power cut: journal, provides, keys, deployment logs | `error`, `json`, `sys` |
 //! | [`ports`] | the traits through which an effect reaches the world | `error`, `agent` |
-//! | [`install`] | payload handlers: rootfs-image | `error`, `sys`, `boot`, `artifact`, `config`, `ports`, `agent` |
+//! | [`install`] | payload handlers: rootfs-image, Update Modules | `error`, `json`, `sys`, `boot`, `artifact`, `config`, `ports`, `agent` |
 //! | [`server`] | the Mender device API over HTTP(S) | `error`, `json`, `sys`, `config` |
 //! | [`scripts`] | state scripts: finds, runs, logs them | `error`, `sys`, `agent`, `ports` |
 //! | [`run`] | the driver: record the state, perform its effect, compute the next | `error`, `agent`, `ports` |

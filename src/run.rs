@@ -105,7 +105,9 @@ impl From<Outcome> for Performed {
 impl<'a> Driver<'a> {
     /// A driver for this world. `time_scale` shortens waits between tries, in tests.
     pub fn new(world: World<'a>, mode: Mode, intervals: Intervals, time_scale: f64) -> Driver<'a> {
-        let scale = |d: Duration| d.mul_f64(time_scale);
+        // A one-shot run does what is due once. Were it to look at the clock again, it would never end where an
+        // errand takes longer than its interval.
+        let scale = |d: Duration| if mode == Mode::Daemon { d.mul_f64(time_scale) } else { Duration::MAX };
         let scaled =
             Intervals { update: scale(intervals.update), inventory: scale(intervals.inventory), ..intervals };
         let schedule = Schedule::new(scaled, world.host.now());
@@ -314,7 +316,11 @@ impl<'a> Driver<'a> {
         loop {
             match self.world.scripts.run(set, cursor.take()) {
                 ScriptsEnd::Done => return Outcome::Done.into(),
-                ScriptsEnd::Failed => return Outcome::Failed.into(),
+                ScriptsEnd::Failed => {
+                    // Its errand was not done, or a deployment was dropped: not a run that went well.
+                    self.failed |= set.step == Step::Sync;
+                    return Outcome::Failed.into();
+                }
                 ScriptsEnd::Interrupted => return Leave(Exit::Terminated),
                 ScriptsEnd::Later(at, after) => {
                     let until = self.world.host.now() + after.mul_f64(self.time_scale);
@@ -393,7 +399,10 @@ impl<'a> Driver<'a> {
                 let next = self.schedule.due_in(errand, now).as_secs_f64();
                 log::warn!("{what}; next try in {next:.0} s");
             }
-            Mode::OneShot { .. } | Mode::Standalone { .. } => log::warn!("{what}"),
+            Mode::OneShot { .. } | Mode::Standalone { .. } => {
+                self.schedule.due_at(errand, Duration::MAX);
+                log::warn!("{what}");
+            }
         }
         Outcome::Failed.into()
     }

@@ -108,7 +108,14 @@ impl Device {
     }
 
     fn with(&self, a: Option<String>, b: Option<String>) -> RootfsImage {
-        RootfsImage::new(RootfsOptions::new(self.root.clone(), a, b), Box::new(self.native()))
+        let mut options = RootfsOptions::new(self.root.clone(), a, b);
+        options.memory = Some(self.memory());
+        RootfsImage::new(options, Box::new(self.native()))
+    }
+
+    /// Where the handler remembers which partition it came from.
+    fn memory(&self) -> PathBuf {
+        self.root.join("origin")
     }
 
     fn store(&self, image: &[u8]) -> Result<()> {
@@ -189,7 +196,9 @@ fn an_update_is_written_tried_and_committed() {
     assert_eq!(handler.facts(), Ok(Facts { running: 3, boot_part: 3, pending: true }));
     handler.verify_reboot().expect("runs");
     handler.commit().expect("commits");
-    handler.cleanup().expect("nothing to do");
+    assert_eq!(fs::read_to_string(d.memory()).expect("remembered"), "from=2\nto=3\n");
+    handler.cleanup().expect("forgets");
+    assert!(!d.memory().exists());
     assert_eq!(d.variables(), ["3", "3", "0", "1"]);
     assert_eq!((d.boot(), d.boot()), (3, 3));
     assert_eq!(code(d.handler().commit()), "ROOTFS-FELL-BACK");
@@ -239,6 +248,68 @@ fn a_rollback_after_the_restart_goes_to_the_other_partition() {
     assert_eq!(code(handler.verify_rollback_reboot()), "ROOTFS-MISMATCH", "not restarted yet");
     assert_eq!(d.boot(), 2);
     d.handler().verify_rollback_reboot().expect("is back");
+}
+
+#[test]
+fn a_rollback_after_the_commit_goes_to_the_other_partition() {
+    let d = Device::new("committed");
+    d.install(&image());
+    assert_eq!(d.boot(), 3);
+    d.handler().commit().expect("commits");
+    assert_eq!(d.boot(), 3, "power was cut before the commit was recorded");
+    let mut handler = d.handler();
+    assert_eq!(code(handler.verify_rollback_reboot()), "ROOTFS-NOT-BACK", "the update runs");
+    handler.rollback().expect("rolls back");
+    handler.rollback().expect("again, after a power cut");
+    assert_eq!(d.variables()[..3], ["2", "2", "0"]);
+    assert_eq!(code(handler.verify_rollback_reboot()), "ROOTFS-MISMATCH", "not restarted yet");
+    assert_eq!(d.boot(), 2);
+    let mut handler = d.handler();
+    handler.rollback().expect("again, after a power cut");
+    handler.verify_rollback_reboot().expect("is back");
+    handler.cleanup().expect("forgets");
+    assert_eq!((d.boot(), d.memory().exists()), (2, false));
+}
+
+#[test]
+fn without_a_memory_that_makes_sense_a_committed_update_stays() {
+    let d = Device::new("no-memory");
+    d.install(&image());
+    assert_eq!(d.boot(), 3);
+    d.handler().commit().expect("commits");
+    // Absent: installed by a version that did not write it.
+    for content in ["", "from=2\nto=", "from=2\nto=4\n", "from=3\nto=2\n", "from=3\nto=3\n", &"x".repeat(999)]
+    {
+        fs::write(d.memory(), content).expect("memory");
+        d.handler().rollback().expect("nothing to do");
+        assert_eq!(d.variables()[..3], ["3", "3", "0"], "{content:?}");
+    }
+    fs::remove_file(d.memory()).expect("removed");
+    d.handler().rollback().expect("nothing to do");
+    assert_eq!(d.variables()[..3], ["3", "3", "0"]);
+    d.handler().verify_rollback_reboot().expect("as without a memory");
+}
+
+#[test]
+fn what_is_remembered_of_an_earlier_update_is_forgotten_before_its_partition_is_overwritten() {
+    let d = Device::new("stale");
+    d.install(&image());
+    assert_eq!(d.boot(), 3);
+    d.handler().commit().expect("commits");
+    // No Cleanup; the next update is stored and fails before its installation.
+    d.store(&image()).expect("stores");
+    d.handler().rollback().expect("nothing to do");
+    assert_eq!(d.variables()[..3], ["3", "3", "0"]);
+    assert_eq!(d.boot(), 3);
+}
+
+#[test]
+fn nothing_is_activated_without_a_way_back() {
+    let d = Device::new("no-way-back");
+    d.store(&image()).expect("stores");
+    fs::create_dir(d.root.join("origin.new")).expect("in the way");
+    assert_eq!(code(d.handler().install()), "ROOTFS-ORIGIN");
+    assert_eq!(d.variables(), ["2", "", "0", "5"]);
 }
 
 #[test]

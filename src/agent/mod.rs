@@ -7,6 +7,7 @@
 //! The transition table and its graph are in `docs/state-machine.md`, printed by `tests/state_machine.rs`.
 
 mod command;
+pub mod control;
 mod effect;
 mod next;
 mod persist;

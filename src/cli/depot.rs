@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 use thimble::agent::{self, Offer};
 use thimble::artifact::{self, Options, VerifyKey};
 use thimble::boot::Environment;
@@ -13,6 +14,7 @@ use thimble::boot::native::Native;
 use thimble::boot::tools::Tools;
 use thimble::config::Adapter;
 use thimble::error::{Context, Error, Result};
+use thimble::install::module::{Current, Module};
 use thimble::install::rootfs::{RootfsImage, RootfsOptions};
 use thimble::ports::{Depot, Payload, PayloadFiles};
 use thimble::scripts;
@@ -29,6 +31,8 @@ pub struct ArtifactDepot {
     client: Rc<RefCell<Client>>,
     payload: Option<artifact::Payload<Box<dyn Read>>>,
     rootfs: RootfsImage,
+    /// The one that was asked for last; knows nothing that is not on the disk.
+    module: Option<Module>,
     /// Tell a person at the command line that it has begun.
     announce: bool,
 }
@@ -37,7 +41,7 @@ impl ArtifactDepot {
     /// For this place. `client` fetches.
     pub fn new(place: Rc<Place>, client: Rc<RefCell<Client>>, announce: bool) -> ArtifactDepot {
         let rootfs = rootfs_image(&place);
-        ArtifactDepot { place, client, payload: None, rootfs, announce }
+        ArtifactDepot { place, client, payload: None, rootfs, module: None, announce }
     }
 
     fn source(&self, uri: &str) -> Result<Box<dyn Read>> {
@@ -76,11 +80,22 @@ impl ArtifactDepot {
             group: installed.group,
             provides: installed.provides,
         };
-        header.check_depends(&self.place.device_type()?, &provides.all())?;
-        self.checked_type(header.payload_type.as_deref())?;
+        let device_type = self.place.device_type()?;
+        header.check_depends(&device_type, &provides.all())?;
+        let module = match header.payload_type.as_deref().filter(|kind| self.runs_module(kind)) {
+            Some(kind) => Some(self.module_for(kind)?),
+            None => None,
+        };
+        if let Some(module) = &module {
+            module.check()?;
+        }
         scripts::put_in_place(&self.place.artifact_scripts(), opened.scripts.len(), |each| {
             opened.scripts.extract(each)
         })?;
+        if let Some(module) = &module {
+            let current = Current { name: provides.name, group: provides.group, device_type };
+            module.prepare(&header, &current)?;
+        }
         log::info!("Artifact {} is verified as far as its header and fits this device", header.name);
         if self.announce && !empty {
             super::say("Installing artifact...");
@@ -95,22 +110,26 @@ impl ArtifactDepot {
         })
     }
 
-    fn checked_type(&self, payload: Option<&str>) -> Result<()> {
-        match payload {
-            None | Some(ROOTFS_IMAGE) => Ok(()),
-            Some(other) => Err(unsupported(other)),
-        }
+    /// Whether payloads of this type are for an Update Module (decision 16).
+    fn runs_module(&self, payload: &str) -> bool {
+        payload != ROOTFS_IMAGE || self.place.config.rootfs_use_module
     }
-}
 
-fn unsupported(payload: &str) -> Error {
-    Error::new(
-        "PAYLOAD-TYPE",
-        format!(
-            "the Artifact's payload is of type {payload:?}; this version of thimble installs {ROOTFS_IMAGE} and runs \
-             no Update Modules"
-        ),
-    )
+    fn module_for(&self, payload: &str) -> Result<Module> {
+        let Place { dirs, config, .. } = &*self.place;
+        let module = Module::new(payload, &dirs.data, &dirs.datastore, config.module_timeout)?;
+        if payload != ROOTFS_IMAGE {
+            return Ok(module);
+        }
+        // The system before this one may have installed it with what is built in. A part that is not known then is
+        // empty, as it is for every module.
+        let installed = InstalledStore::new(&dirs.datastore).look().unwrap_or_default();
+        Ok(module.taking_over(Current {
+            name: setup::name(&installed).to_owned(),
+            group: installed.group,
+            device_type: self.place.device_type().unwrap_or_default(),
+        }))
+    }
 }
 
 fn rootfs_image(place: &Place) -> RootfsImage {
@@ -136,6 +155,7 @@ fn rootfs_image(place: &Place) -> RootfsImage {
     let mut options =
         RootfsOptions::new(place.root.clone(), config.rootfs_part_a.clone(), config.rootfs_part_b.clone());
     options.verify = config.rootfs_verify_writes;
+    options.memory = Some(place.dirs.datastore.join("thimble-rootfs-image"));
     RootfsImage::new(options, environment)
 }
 
@@ -184,10 +204,11 @@ impl Depot for ArtifactDepot {
     }
 
     fn handler(&mut self, payload: &str) -> Result<&mut dyn Payload> {
-        match payload {
-            ROOTFS_IMAGE => Ok(&mut self.rootfs),
-            other => Err(unsupported(other)),
+        if self.runs_module(payload) {
+            let module = self.module_for(payload)?;
+            return Ok(self.module.insert(module));
         }
+        Ok(&mut self.rootfs)
     }
 }
 
@@ -202,6 +223,8 @@ impl PayloadFiles for Files {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        // Signals are let through only in there, and a local file never has to be waited for.
+        let _ = signal::poll(&[], Some(Duration::ZERO));
         if signal::terminate() {
             return Err(Error::new(thimble::run::INTERRUPTED, "told to end while an Artifact is read"));
         }

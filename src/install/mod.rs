@@ -1,5 +1,7 @@
 //! Payload handlers: what becomes of the files of an Artifact.
 
 mod disk;
+pub mod module;
+mod origin;
 pub mod rootfs;
 pub mod writer;

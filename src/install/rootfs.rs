@@ -2,6 +2,7 @@
 //! decides which of the two is booted.
 
 use super::disk::Target;
+use super::origin::{Memory, Origin};
 use super::writer::{self, Counters};
 use crate::agent::Reboot;
 use crate::boot::slots::{self, Slot, Slots};
@@ -27,12 +28,16 @@ pub struct RootfsOptions {
     pub part_b: Option<String>,
     /// Whether the whole image is read back from the storage after it was written (BE-117).
     pub verify: bool,
+    /// The file in which the handler remembers, from ArtifactInstall to Cleanup, which partition it came from. Only
+    /// with it an update can be taken back after the commit: that is what a power cut between the commit and the
+    /// record of it asks for.
+    pub memory: Option<PathBuf>,
 }
 
 impl RootfsOptions {
-    /// Reads back what was written; below `root`.
+    /// Reads back what was written; below `root`; remembers nothing.
     pub fn new(root: PathBuf, part_a: Option<String>, part_b: Option<String>) -> RootfsOptions {
-        RootfsOptions { root, part_a, part_b, verify: true }
+        RootfsOptions { root, part_a, part_b, verify: true, memory: None }
     }
 }
 
@@ -50,6 +55,7 @@ pub struct Facts {
 /// The handler.
 pub struct RootfsImage {
     options: RootfsOptions,
+    memory: Memory,
     env: Box<dyn Environment>,
     counters: Counters,
 }
@@ -85,7 +91,8 @@ impl Status {
 impl RootfsImage {
     /// A handler that uses this boot environment. Nothing is read yet.
     pub fn new(options: RootfsOptions, env: Box<dyn Environment>) -> RootfsImage {
-        RootfsImage { options, env, counters: Counters::default() }
+        let memory = Memory(options.memory.clone());
+        RootfsImage { options, memory, env, counters: Counters::default() }
     }
 
     /// What the last [`Payload::store`] did.
@@ -170,18 +177,29 @@ impl RootfsImage {
         self.env.write(&changes)
     }
 
-    /// The partition to go back to; `None` if no update is being tried.
+    /// The partition to go back to; `None` if there is nothing to take back.
     fn rollback_target(&mut self) -> Result<Option<Slot>> {
         self.parts()?;
         let values = self.env.read(&[AVAILABLE, PART])?;
-        if values.get(AVAILABLE).is_none_or(|v| v != "1") {
+        let pending = values.get(AVAILABLE).is_some_and(|v| v == "1");
+        if !pending && self.memory.0.is_none() {
             return Ok(None);
         }
         let variable = values.get(PART).map(String::as_str);
+        let boot_part = slots::boot_part(variable);
         let (a, b) = self.parts()?;
         let slots = slots::detect(&self.options.root, a, b, variable.unwrap_or(""))?;
-        let not_restarted = slots::boot_part(variable) != Ok(slots.active.number);
-        Ok(Some(if not_restarted { slots.active } else { slots.inactive }))
+        if pending {
+            let not_restarted = boot_part != Ok(slots.active.number);
+            return Ok(Some(if not_restarted { slots.active } else { slots.inactive }));
+        }
+        // The boot loader went back already, or the update was committed: only the file can tell.
+        match self.memory.read(slots.active.number, slots.inactive.number) {
+            Some(Origin { from, to }) if boot_part == Ok(to) => {
+                Ok(Some(if from == slots.active.number { slots.active } else { slots.inactive }))
+            }
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// Whether the new root file system is being tried right now.
@@ -203,6 +221,8 @@ impl Payload for RootfsImage {
     fn store(&mut self, files: &mut dyn PayloadFiles) -> Result<()> {
         self.counters = Counters::default();
         let slot = self.free_slot()?;
+        // Left by an update that was not tidied up: what it would go back to is about to be overwritten.
+        self.memory.remove()?;
         let Some((file, size)) = files.next_file()? else {
             return Err(Error::new("ROOTFS-FILES", "the Artifact has no image file"));
         };
@@ -233,6 +253,8 @@ impl Payload for RootfsImage {
         if !status.pending {
             status.check_running()?;
         }
+        // Order matters: once the environment is written there must be a way back.
+        self.memory.write(Origin { from: status.slots.active.number, to: number })?;
         self.write_boot_part(number, true)
     }
 
@@ -262,7 +284,7 @@ impl Payload for RootfsImage {
         let back_to = match self.rollback_target() {
             Ok(Some(slot)) => slot,
             Ok(None) => {
-                log::info!("no update is being tried: nothing to take back");
+                log::info!("the boot loader starts the old system: nothing to take back");
                 return Ok(());
             }
             Err(e) => {
@@ -287,7 +309,18 @@ impl Payload for RootfsImage {
             let text = "the update is still being tried (upgrade_available is 1): it was not taken back";
             return Err(Error::new("ROOTFS-NOT-BACK", text));
         }
-        status.check_running()
+        status.check_running()?;
+        let Slots { active, inactive, .. } = &status.slots;
+        match self.memory.read(active.number, inactive.number) {
+            Some(Origin { from, .. }) if from != active.number => {
+                let text = format!(
+                    "the update still runs, from {}: the way back leads to partition {from}",
+                    active.path.display()
+                );
+                Err(Error::new("ROOTFS-NOT-BACK", text))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn failure(&mut self) -> Result<()> {
@@ -295,6 +328,9 @@ impl Payload for RootfsImage {
     }
 
     fn cleanup(&mut self) -> Result<()> {
+        if let Err(e) = self.memory.remove() {
+            log::warn!("{e}"); // The next update removes it.
+        }
         Ok(())
     }
 }

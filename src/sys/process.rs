@@ -124,6 +124,9 @@ pub struct Finished {
 /// output open: a daemonising script must close them, but must not cost us its whole time limit.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// How a child is ended when the agent itself is told to end: whoever told it waits only so long (M38).
+pub const AGENT_ENDS: Kill = Kill::After(Duration::from_secs(10));
+
 /// Runs the command to its end.
 ///
 /// # Errors
@@ -231,29 +234,50 @@ impl Running {
 
     /// Waits for the end, or for the time limit, or for the agent's own end.
     pub fn finish(&mut self) -> io::Result<Finished> {
-        let ended = loop {
+        loop {
             self.drain();
             if let Some(ended) = self.ended()? {
                 self.linger();
-                break ended;
+                return Ok(self.finished(ended));
             }
             let left = self.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.end_group(self.kill)?;
-                break Ended::TimedOut;
+                return Ok(Finished { ended: Ended::TimedOut, ..self.end(self.kill, ())? });
             }
             if signal::terminate() {
-                self.end_group(Kill::After(Duration::from_secs(10)))?;
-                break Ended::Interrupted;
+                return Ok(Finished { ended: Ended::Interrupted, ..self.end(AGENT_ENDS, ())? });
             }
             signal::poll(&self.wanted(), Some(left))?;
-        };
+        }
+    }
+
+    /// Ends the child and whatever it has started, and says how it ended. `held` is let go when the first signal has
+    /// been sent: a child that waits for the end of a pipe does not take our giving up for the end of its content.
+    pub fn end<T>(&mut self, how: Kill, held: T) -> io::Result<Finished> {
+        if let Kill::After(grace) = how {
+            kill_group(self.child.id(), libc::SIGTERM);
+            drop(held);
+            let until = Instant::now() + grace;
+            while self.child.try_wait()?.is_none() {
+                self.drain();
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                signal::poll(&self.wanted(), Some(left))?;
+            }
+        }
+        kill_group(self.child.id(), libc::SIGKILL);
+        self.child.wait()?;
+        self.linger();
+        let ended = self.ended()?.unwrap_or(Ended::Signal(libc::SIGKILL));
+        Ok(self.finished(ended))
+    }
+
+    fn finished(&mut self, ended: Ended) -> Finished {
         self.done = true;
-        Ok(Finished {
-            ended,
-            stdout: std::mem::take(&mut self.stdout),
-            stderr: std::mem::take(&mut self.stderr),
-        })
+        let [stdout, stderr] = [&mut self.stdout, &mut self.stderr].map(std::mem::take);
+        Finished { ended, stdout, stderr }
     }
 
     /// Takes what is still in the pipes; waits only shortly for whoever else holds them open.
@@ -271,25 +295,6 @@ impl Running {
                 return;
             }
         }
-    }
-
-    fn end_group(&mut self, how: Kill) -> io::Result<()> {
-        if let Kill::After(grace) = how {
-            kill_group(self.child.id(), libc::SIGTERM);
-            let until = Instant::now() + grace;
-            while self.child.try_wait()?.is_none() {
-                self.drain();
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                signal::poll(&self.wanted(), Some(left))?;
-            }
-        }
-        kill_group(self.child.id(), libc::SIGKILL);
-        self.child.wait()?;
-        self.linger();
-        Ok(())
     }
 }
 

@@ -5,6 +5,8 @@
 //! | [`artifact`] | writes Artifacts of any size without holding them |
 //! | [`server`] | a Mender server's device API: checks what it gets, misbehaves on request |
 //! | [`device`] | an A/B device in a directory, with a boot loader stand-in |
+//! | [`scene`] | a server and a device together, with what a test asks of them |
+//! | [`cut`] | ends the agent before the n-th change that it makes to a file |
 //! | [`tempdir`] | a directory that goes away with its test |
 //! | [`tool`] | runs tools of the host; a missing one is named with its Debian package |
 //!
@@ -12,13 +14,16 @@
 
 pub mod artifact;
 mod base64;
+pub mod cut;
 pub mod device;
+pub mod scene;
 pub mod server;
 pub mod tempdir;
 pub mod tool;
 
 pub use artifact::{ArtifactSpec, Content, SigningKey};
 pub use device::{Device, DeviceOptions, Ending};
+pub use scene::{Daemon, ID, Ran, Scene};
 pub use server::{
     Act, Certificates, Deployment, Options, RangeFault, Request, Rule, Server, Tls, What, make_certificates,
 };

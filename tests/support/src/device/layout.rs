@@ -26,6 +26,8 @@ pub struct DeviceOptions {
     pub variables: Vec<(String, String)>,
     /// How long one run of the agent may take.
     pub time_limit: Duration,
+    /// More variables of the agent's own environment.
+    pub agent_env: Vec<(String, String)>,
 }
 
 impl Default for DeviceOptions {
@@ -39,6 +41,7 @@ impl Default for DeviceOptions {
             config: Vec::new(),
             variables: Vec::new(),
             time_limit: Duration::from_secs(60),
+            agent_env: Vec::new(),
         }
     }
 }

@@ -26,7 +26,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Numbers of the two slots' partitions; the first runs at the beginning.
@@ -52,6 +52,7 @@ pub struct Device {
     boots: usize,
     broken: BTreeSet<u32>,
     time_limit: Duration,
+    agent_env: Vec<(String, String)>,
 }
 
 impl Device {
@@ -95,6 +96,7 @@ impl Device {
             boots: 0,
             broken: BTreeSet::new(),
             time_limit: options.time_limit,
+            agent_env: options.agent_env.clone(),
         };
         device.lay_out(&options);
         device.come_up(SLOTS[0]);
@@ -218,6 +220,7 @@ impl Device {
             }
         }
         command.env("PATH", format!("{}:{}", self.dir.join("bin").display(), tool::TOOL_PATH));
+        command.envs(self.agent_env.iter().cloned());
         command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
         command
     }
@@ -251,12 +254,24 @@ impl Device {
         log
     }
 
+    /// Runs a command of [`command`](Self::command) that a test has changed, to its end or to the time limit.
+    pub fn run_command(&self, mut command: Command, what: &str) -> ExitStatus {
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start setsid (Debian package util-linux): {error}"));
+        process::wait(child, self.time_limit, what)
+    }
+
+    /// Appends to `agent.log` what a test got from the agent by other ways.
+    pub fn note(&self, args: &[&str], text: &str) {
+        // A full disk must not hide what the test has to say.
+        let _ = self.open_log(args).write_all(text.as_bytes());
+    }
+
     fn finish(&self, thimble: &Path, args: &[&str], output: File, errors: File) -> Option<i32> {
-        let child =
-            self.command(thimble, args).stdout(output).stderr(errors).spawn().unwrap_or_else(|error| {
-                panic!("cannot start {} with setsid (Debian package util-linux): {error}", thimble.display())
-            });
-        let status = process::wait(child, self.time_limit, &format!("thimble {}", args.join(" ")));
+        let mut command = self.command(thimble, args);
+        command.stdout(output).stderr(errors);
+        let status = self.run_command(command, &format!("thimble {}", args.join(" ")));
         match (status.code(), status.signal()) {
             (None, Some(9)) => None,
             (None, signal) => panic!("thimble died of signal {signal:?}:\n{}", self.log()),
