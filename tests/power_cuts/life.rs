@@ -174,6 +174,10 @@ fn check(m: &mut Machine, end: &End) {
         }
     };
     must(end.journal_empty, "the journal is not empty".into());
+    // Only what fails for ever, or many cuts, may look like a loop.
+    let loops = ["ArtifactVerifyRollbackReboot", "restart"];
+    let for_ever = m.scenario.faults.iter().any(|f| f.always && loops.contains(&f.at));
+    must(!m.story.looped || for_ever || m.cuts.len() > 2, "the loop guard struck".into());
     must(!end.pending || may_stay_pending(m), "upgrade_available is not 0".into());
     let untidy = m.story.looped || fails(m, &["Cleanup"]);
     must(!end.remembered || untidy, "the handler still remembers where it came from".into());

@@ -114,7 +114,7 @@ impl Drop for Bench {
 pub struct Machine {
     pub scenario: Rc<Scenario>,
     pub bench: Rc<Bench>,
-    cuts: Vec<Cut>,
+    pub cuts: Vec<Cut>,
     /// Every operation so far: how it can be cut, and whether the agent does it (else the boot loader).
     pub ops: Vec<(Tears, bool)>,
     pub trail: Vec<String>,

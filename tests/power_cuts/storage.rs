@@ -90,9 +90,13 @@ impl BootEnv {
         }
     }
 
-    /// One write, or the part of it that arrives.
+    /// One write, or the part of it that arrives: of the bytes that it changes the first, half, or all but the last.
     pub fn apply(&mut self, write: &Write, torn: Option<Tear>) {
-        let n = torn.map_or(write.bytes.len(), |t| t.of(write.bytes.len()));
-        self.images[write.copy][write.at..write.at + n].copy_from_slice(&write.bytes[..n]);
+        let old = &mut self.images[write.copy][write.at..write.at + write.bytes.len()];
+        let changed: Vec<usize> = (0..old.len()).filter(|n| old[*n] != write.bytes[*n]).collect();
+        let arrived = torn.map_or(changed.len(), |t| t.of(changed.len()));
+        for n in &changed[..arrived] {
+            old[*n] = write.bytes[*n];
+        }
     }
 }
