@@ -121,12 +121,13 @@ pub fn refresh(place: &Rc<Place>, client: &Rc<RefCell<Client>>, deployment: &str
 fn rootfs_type(place: &Place) -> String {
     let mounts = file::read_limited(&file::below(&place.root, "/proc/mounts"), 1 << 20).unwrap_or_default();
     let mounts = String::from_utf8_lossy(&mounts);
-    let types = mounts.lines().filter_map(|line| {
+    // The last mount on / hides the others.
+    let mut types = mounts.lines().rev().filter_map(|line| {
         let mut fields = line.split(' ');
         let (_, target, kind) = (fields.next()?, fields.next()?, fields.next()?);
         (target == "/" && kind != "rootfs").then(|| kind.to_owned())
     });
-    types.last().unwrap_or_else(|| "Unknown".into())
+    types.next().unwrap_or_else(|| "Unknown".into())
 }
 
 /// What the boot loader's side looks like (II-22), as far as it can be seen without a shell.
