@@ -17,7 +17,7 @@ fn with_kind(kind: &str) -> Vec<u8> {
 }
 
 fn plain() -> Recipe {
-    Recipe { gzip: false, ..Recipe::default() }
+    Recipe { pack: Pack::Plain, ..Recipe::default() }
 }
 
 fn rootfs(kind: &str) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::codec::Container;
+use super::codec::{Caps, Container};
 use super::fault::shown;
 use super::header::Header;
 use super::limits;
@@ -21,8 +21,13 @@ fn wrong(label: &str, text: impl std::fmt::Display) -> Error {
 /// Takes a header apart whose checksum was compared. `stored` is the entry as it stands in the Artifact.
 ///
 /// Errors: ARTIFACT-HEADER, ARTIFACT-LIMIT, ARTIFACT-TAR, ARTIFACT-COMPRESSION.
-pub(super) fn read(stored: Vec<u8>, container: Container, label: &'static str) -> Result<(Header, Scripts)> {
-    let unpacked = container.decoder(stored.as_slice(), label)?;
+pub(super) fn read(
+    stored: Vec<u8>,
+    container: Container,
+    caps: Caps,
+    label: &'static str,
+) -> Result<(Header, Scripts)> {
+    let unpacked = container.decoder(stored.as_slice(), caps, label)?;
     let mut tar = Tar::new(Limited::new(unpacked, limits::HEADER_UNPACKED, label), label);
 
     let info = member(&mut tar, label, "header-info", limits::HEADER_INFO)?;
@@ -55,7 +60,7 @@ pub(super) fn read(stored: Vec<u8>, container: Container, label: &'static str) -
     drop(tar);
 
     let header = Header::parse(&info, &kind, meta.as_deref())?;
-    Ok((header, Scripts::new(names, stored, container, label)))
+    Ok((header, Scripts::new(names, stored, container, caps, label)))
 }
 
 /// The next member that is not one of the folders that may stand in between (AF-19).

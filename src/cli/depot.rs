@@ -61,7 +61,12 @@ impl ArtifactDepot {
         let keys = verify_keys(&self.place.config.artifact_verify_keys);
         let signature_required = !self.place.config.artifact_verify_keys.is_empty();
         let source = self.source(&offer.uri)?;
-        let options = Options { keys: &keys, signature_required };
+        let options = Options {
+            keys: &keys,
+            signature_required,
+            xz_memory_limit: self.place.config.xz_memory_limit,
+            zstd_window_limit: self.place.config.zstd_window_limit,
+        };
         let opened = artifact::open(source, &options)?;
         let header = opened.header;
         if header.signed && !signature_required {
