@@ -283,13 +283,53 @@ fn signatures_of_every_kind_of_key_verify_and_others_do_not() {
     }
 }
 
+/// The official writer cannot use such keys; signing services and openssl can.
+#[test]
+fn p384_signatures_verify_in_der_and_raw() {
+    let folder = Folder::new("p384");
+    let pem = folder.key(&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]);
+    let keys = [VerifyKey::from_pem(&pem, "public.pem").unwrap()];
+    let options = Options { keys: &keys, signature_required: true, ..NO_KEYS };
+    let parts = artifact_writer::Recipe::default().parts();
+    folder.file("manifest", &parts[1].1);
+    let mut padded = 0;
+    for _ in 0..40 {
+        folder.run("openssl", "openssl", &["dgst", "-sha256", "-sign", "key.pem", "-out", "der", "manifest"]);
+        let der = fs::read(folder.0.join("der")).unwrap();
+        // SEQUENCE { INTEGER r, INTEGER s }, all lengths in one byte.
+        let (r, s) = der[4..].split_at(usize::from(der[3]));
+        let raw: Vec<u8> = [r, &s[2..]]
+            .into_iter()
+            .flat_map(|number| {
+                let number = &number[number.len().saturating_sub(48)..];
+                [vec![0; 48 - number.len()], number.to_vec()].concat()
+            })
+            .collect();
+        padded += usize::from(raw[0] < 0x80 || raw[48] < 0x80);
+        let try_with = |signature: &[u8]| {
+            let mut parts = parts.clone();
+            parts.insert(2, ("manifest.sig".into(), artifact_writer::base64(signature).into_bytes()));
+            read_with(&artifact_writer::join(&parts)[..], &options)
+        };
+        assert!(try_with(&der).unwrap().header.signed);
+        assert!(try_with(&raw).unwrap().header.signed);
+        for bad in [&raw[..95], &[0; 96], &[&raw[..], &[0]].concat(), &[&raw[48..], &raw[..48]].concat()] {
+            assert_eq!(try_with(bad).unwrap_err().code, "ARTIFACT-SIGNATURE");
+        }
+        if padded > 2 {
+            return;
+        }
+    }
+    panic!("no number without its first bit");
+}
+
 #[test]
 fn keys_of_other_kinds_are_refused_by_name() {
     let folder = Folder::new("keys");
     for (arguments, word) in [
         (&["-algorithm", "ED25519"][..], "Ed25519"),
         (&["-algorithm", "ED448"], "Ed448"),
-        (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"], "another curve"),
+        (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], "another curve"),
         (&["-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048"], "RSA-PSS"),
         (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:768"], "768 bits"),
         (&["-algorithm", "X25519"], "unknown kind"),
