@@ -117,13 +117,33 @@ fn the_dictionary_of_the_official_writer_is_refused_below_64_mib_and_named() {
 }
 
 #[test]
-fn format_version_2_is_refused_by_its_number() {
+fn format_version_2_is_read_as_a_rootfs_image() {
     let folder = Folder::new("v2");
-    folder.file("f", "x");
-    let bytes = folder.write("rootfs-image -v 2 -f f -t t -n n --no-progress");
-    let error = read(&bytes).unwrap_err();
-    assert_eq!(error.code, "ARTIFACT-FORMAT");
-    assert!(error.text.contains("version 2"), "{}", error.text);
+    folder.file("rootfs.ext4", "image");
+    folder.file("ArtifactInstall_Enter_00", "#!/bin/sh\n");
+    for compression in ["gzip", "none", "lzma"] {
+        let bytes = folder.write(&format!(
+            "rootfs-image -v 2 -f rootfs.ext4 -t devA -t devB -n v2-rel -s ArtifactInstall_Enter_00 --no-progress \
+             --compression {compression}"
+        ));
+        let seen = read(&bytes).unwrap();
+        let h = &seen.header;
+        assert_eq!((h.format, h.name.as_str(), &h.group), (2, "v2-rel", &None));
+        assert_eq!(h.payload_type.as_deref(), Some("rootfs-image"));
+        assert_eq!(h.depends.device_types, ["devA", "devB"]);
+        assert_eq!((h.depends.names.len(), h.depends.groups.len(), h.depends.others.len()), (0, 0, 0));
+        assert!(h.provides.is_empty() && h.clears.is_none(), "provides become empty, the group goes");
+        assert_eq!(seen.files, [("rootfs.ext4".to_owned(), b"image".to_vec())]);
+        assert_eq!(seen.scripts[0].0, "ArtifactInstall_Enter_00");
+        h.check_depends("devB", &BTreeMap::new()).unwrap();
+        h.check_depends("devC", &BTreeMap::new()).unwrap_err();
+    }
+    let pem = folder.key(P256);
+    folder.run("openssl", "openssl", &["pkey", "-in", "key.pem", "-traditional", "-out", "sign.pem"]);
+    let signed = folder.write("rootfs-image -v 2 -f rootfs.ext4 -t t -n n -k sign.pem --no-progress");
+    let keys = [VerifyKey::from_pem(&pem, "public.pem").unwrap()];
+    let options = Options { keys: &keys, signature_required: true, ..NO_KEYS };
+    assert!(read_with(&signed[..], &options).unwrap().header.signed);
 }
 
 #[test]

@@ -1,16 +1,17 @@
-//! The nested archive `header.tar*`: which members it has, in which order (AF-18, AF-19).
+//! The nested archive `header.tar*`: which members it has, in which order (AF-18, AF-19). Version 2 has one more.
 
 use std::io::Read;
 
 use super::codec::{Caps, Container};
 use super::fault::shown;
-use super::header::Header;
+use super::header::{Header, Texts};
 use super::limits;
 use super::scripts::{self, Scripts};
 use super::source::Limited;
 use super::tar::{Entry, Tar};
 use crate::error::{Error, Result};
 
+const FILES: &str = "headers/0000/files";
 const TYPE_INFO: &str = "headers/0000/type-info";
 const META_DATA: &str = "headers/0000/meta-data";
 
@@ -18,11 +19,13 @@ fn wrong(label: &str, text: impl std::fmt::Display) -> Error {
     Error::new("ARTIFACT-HEADER", format!("{label}: {text}"))
 }
 
-/// Takes a header apart whose checksum was compared. `stored` is the entry as it stands in the Artifact.
+/// Takes a header apart whose checksum was compared. `stored` is the entry as it stands in the Artifact, whose
+/// format version is `format`.
 ///
-/// Errors: ARTIFACT-HEADER, ARTIFACT-LIMIT, ARTIFACT-TAR, ARTIFACT-COMPRESSION.
+/// Errors: ARTIFACT-HEADER, ARTIFACT-FORMAT, ARTIFACT-LIMIT, ARTIFACT-TAR, ARTIFACT-COMPRESSION.
 pub(super) fn read(
     stored: Vec<u8>,
+    format: u8,
     container: Container,
     caps: Caps,
     label: &'static str,
@@ -47,6 +50,11 @@ pub(super) fn read(
         names.push(name.to_owned());
         entry = next(&mut tar)?;
     }
+    let mut files = None;
+    if format == 2 {
+        files = Some(expect(&mut tar, entry, label, FILES, limits::FILES)?);
+        entry = next(&mut tar)?;
+    }
     let kind = expect(&mut tar, entry, label, TYPE_INFO, limits::TYPE_INFO)?;
     let meta = match next(&mut tar)? {
         None => None,
@@ -59,7 +67,8 @@ pub(super) fn read(
     tar.after_end(false)?;
     drop(tar);
 
-    let header = Header::parse(&info, &kind, meta.as_deref())?;
+    let texts = Texts { info: &info, files: files.as_deref(), kind: &kind, meta: meta.as_deref() };
+    let header = Header::parse(format, &texts)?;
     Ok((header, Scripts::new(names, stored, container, caps, label)))
 }
 

@@ -1,12 +1,13 @@
 //! FORMAT: a Mender Artifact as a stream. A `Read` in, verified parts out; installs nothing, knows no device.
 //!
 //! ```text
-//! version           JSON, read first: only format 3
+//! version           JSON, read first: format 3, or 2 for rootfs-image
 //! manifest          a checksum for everything below
 //! manifest.sig      optional; verified over the raw manifest before the manifest is parsed
 //! header.tar[.gz|.xz|.zst]   read whole (at most 2 MiB), verified, then parsed
 //!     header-info
 //!     scripts/Artifact…_…_NN…           any number
+//!     headers/0000/files                format 2 only
 //!     headers/0000/type-info
 //!     headers/0000/meta-data            optional
 //! data/0000.tar[.gz|.xz|.zst]  streamed; each file verified at its end
@@ -32,6 +33,7 @@ mod scripts;
 mod signature;
 mod source;
 mod tar;
+mod values;
 #[cfg(feature = "xz")]
 mod xz;
 #[cfg(feature = "zstd")]
@@ -109,7 +111,7 @@ impl<R: Read> fmt::Debug for Opened<R> {
 /// | ARTIFACT-TRUNCATED | it ends too early |
 /// | ARTIFACT-TAR | not a tar archive, a damaged block, or a type of entry that is never accepted |
 /// | ARTIFACT-ORDER | an entry is missing, unknown or in the wrong place |
-/// | ARTIFACT-FORMAT | not format version 3, or augmented |
+/// | ARTIFACT-FORMAT | neither format version 3 nor a rootfs-image of version 2, or augmented |
 /// | ARTIFACT-SIGNATURE | unsigned though a signature is required, or the signature is wrong |
 /// | ARTIFACT-MANIFEST | the manifest is not canonical, or incomplete |
 /// | ARTIFACT-CHECKSUM | a part is not what the manifest says |
@@ -155,9 +157,13 @@ pub fn open<R: Read>(source: R, options: &Options) -> Result<Opened<R>> {
     manifest.check_header(label, &stored)?;
 
     let caps = Caps { xz_dictionary: options.xz_memory_limit, zstd_window: options.zstd_window_limit };
-    let (mut header, scripts) = members::read(stored, container, caps, label)?;
-    header.format = format;
+    let (mut header, scripts) = members::read(stored, format, container, caps, label)?;
     header.signed = signed;
+    if format == 2 && manifest.files.len() != 1 {
+        let text =
+            format!("the manifest lists {} payload files, a rootfs-image has one", manifest.files.len());
+        return Err(Error::new("ARTIFACT-MANIFEST", text));
+    }
     if header.payload_type.is_none() && !manifest.files.is_empty() {
         let text = "the manifest lists payload files, but header-info says that the payload is empty";
         return Err(Error::new("ARTIFACT-MANIFEST", text));
