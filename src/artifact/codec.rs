@@ -196,3 +196,29 @@ impl<R: Read> Read for Decoder<R> {
         result.map_err(|fault| self.explain(fault))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_cannot_unpack_is_refused_by_name_and_nothing_else_is() {
+        let caps = Caps { xz_dictionary: 0, zstd_window: 0 };
+        for (container, there) in [
+            (Container::Plain, true),
+            (Container::Gzip, cfg!(feature = "gzip")),
+            (Container::Xz, cfg!(feature = "xz")),
+            (Container::Zstd, cfg!(feature = "zstd")),
+        ] {
+            match container.decoder(&b""[..], caps, "header.tar.x") {
+                Ok(_) => assert!(there, "{container:?}"),
+                Err(e) => {
+                    assert!(!there, "{container:?}");
+                    assert_eq!(e.code, "ARTIFACT-COMPRESSION");
+                    let words = ["header.tar.x", container.name(), "--compression"];
+                    assert!(words.iter().all(|word| e.text.contains(word)), "{}", e.text);
+                }
+            }
+        }
+    }
+}

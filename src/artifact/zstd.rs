@@ -22,6 +22,8 @@ pub(super) struct Unzstd<R> {
 impl<R: Read> Unzstd<R> {
     /// `limit` is the largest window, in bytes.
     pub(super) fn new(source: BufReader<R>, limit: u64) -> Unzstd<R> {
+        // The decoder cannot allocate more than half of the address space, and must not try.
+        let limit = limit.min(isize::MAX as u64 / 2);
         let mut frame = FrameDecoder::new();
         frame.set_max_window_size(limit);
         Unzstd { source, frame, limit, inside: false, begun: false }
