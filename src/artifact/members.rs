@@ -65,7 +65,8 @@ pub(super) fn read(
     }
     // To the end of the container: a damaged stream must not pass because its end was not looked at.
     tar.after_end(false)?;
-    drop(tar);
+    // The decoder goes before anything is parsed: it may hold a large window.
+    let _ = tar.into_inner();
 
     let texts = Texts { info: &info, files: files.as_deref(), kind: &kind, meta: meta.as_deref() };
     let header = Header::parse(format, &texts)?;
