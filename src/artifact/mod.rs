@@ -42,7 +42,6 @@ mod zstd;
 use std::fmt;
 use std::io::Read;
 
-pub use depends::glob_matches;
 pub use header::{Depends, Header};
 pub use payload::Payload;
 pub use scripts::Scripts;
