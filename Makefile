@@ -1,6 +1,6 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size bench conformance conformance-list docs man clean
+.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
@@ -35,6 +35,12 @@ lint: ## format, clippy, documentation, licences, packaging
 
 size: build ## the size of the release binary, against its budget
 	@bash .ci/check-size $(BIN)
+
+memory: build ## peak memory of the release binary while it installs 64 MiB and 1 GiB, against its budget
+	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test e2e_memory
+
+block: ## the promises about block devices, on loop devices; needs root
+	$(CARGO) test --locked --test boot_block -- --ignored
 
 bench: build ## throughput, time and peak memory of the release binary
 	$(CARGO) run --locked --package thimble-testkit --bin bench -- $(BIN)

@@ -69,8 +69,16 @@ impl ArtifactDepot {
         let keys = verify_keys(&self.place.config.artifact_verify_keys);
         let signature_required = !self.place.config.artifact_verify_keys.is_empty();
         let source = self.source(offer)?;
-        let options = Options { keys: &keys, signature_required };
-        let opened = artifact::open(source, &options)?;
+        let options = Options {
+            keys: &keys,
+            signature_required,
+            xz_memory_limit: self.place.config.xz_memory_limit,
+            zstd_window_limit: self.place.config.zstd_window_limit,
+        };
+        let opened = artifact::open(source, &options).map_err(|e| match offer.id.as_str() {
+            "" => e.during(&offer.uri), // a person asks which file; a deployment has one, and its link is a secret
+            _ => e,
+        })?;
         let header = opened.header;
         if header.signed && !signature_required {
             log::warn!("the Artifact is signed, but no ArtifactVerifyKey is configured: not verified");
@@ -93,7 +101,7 @@ impl ArtifactDepot {
         if let Some(module) = &module {
             module.check()?;
         }
-        scripts::put_in_place(&self.place.artifact_scripts(), opened.scripts.len(), |each| {
+        scripts::put_in_place(&self.place.artifact_scripts(), header.format, opened.scripts.len(), |each| {
             opened.scripts.extract(each)
         })?;
         if let Some(module) = &module {
