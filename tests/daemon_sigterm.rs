@@ -187,6 +187,24 @@ fn in_each_script_of_an_update() {
 }
 
 #[test]
+fn a_script_that_will_not_end_has_ten_seconds() {
+    let scene = scene("stubborn");
+    let marker = scene.path().join("stuck");
+    let body = format!(
+        "trap '' TERM; echo $$ > '{0}.new'; mv '{0}.new' '{0}'; while :; do sleep 1; done",
+        marker.display()
+    );
+    scene.rootfs_script("Sync_Enter_00", &body);
+    let mut daemon = scene.daemon();
+    wait_for(&marker);
+    let begin = Instant::now();
+    assert_eq!(daemon.stop(), Some(0), "{}", scene.daemon_log());
+    let took = begin.elapsed();
+    assert!((Duration::from_secs(10)..Duration::from_secs(10) + SOON).contains(&took), "{took:?}");
+    is_gone(&marker);
+}
+
+#[test]
 fn while_a_report_waits_for_its_next_try() {
     let mut scene = scene("report");
     scene.offer(&ArtifactSpec::empty("release-2"));
