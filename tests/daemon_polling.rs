@@ -270,3 +270,53 @@ fn after_each_deployment_the_inventory_is_sent_at_once() {
     assert_eq!(after, [What::Status, What::Log], "right after the last word about the deployment: {all:?}");
     assert_eq!(scene.server.inventory()["artifact_name"], "release-2");
 }
+
+#[test]
+fn usr1_ends_the_back_off() {
+    let config = [
+        ("UpdatePollIntervalSeconds", NEVER),
+        ("InventoryPollIntervalSeconds", NEVER),
+        ("RetryPollIntervalSeconds", "300"),
+    ];
+    let config = config.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec();
+    let agent_env = vec![("THIMBLE_TIME_SCALE".to_owned(), "1".to_owned())];
+    let options = DeviceOptions { config, agent_env, ..DeviceOptions::default() };
+    let scene = Scene::with("ends", THIMBLE, Options::default(), options);
+    scene.server.rule(Rule { on: What::Next, skip: 0, times: 2, act: Act::error(500) });
+    let mut daemon = scene.daemon();
+    for turn in 1..=3 {
+        // A minute apart by themselves; the test's own limit is less.
+        scene.wait_until(|server| count(server, What::Next) == turn);
+        daemon.signal(libc::SIGUSR1);
+    }
+    scene.wait_until(|server| server.requests_of(What::Next).iter().any(|request| request.status == 204));
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn only_a_daemon_that_lives_is_signalled() {
+    let scene = scene("lives", NEVER, NEVER);
+    let mut daemon = scene.daemon();
+    scene.wait_until(|server| count(server, What::Next) == 1);
+    daemon.signal(libc::SIGKILL);
+    assert_eq!(daemon.wait(), None);
+    // The lock file still names it.
+    let lock =
+        fs::read_to_string(scene.device.root().join("var/lib/mender/thimble.lock")).expect("the lock file");
+    assert!(lock.contains(&format!("pid {} (daemon)", daemon.pid())), "{lock}");
+    scene.run(&["check-update"]).expect(1).complains("no thimble daemon");
+    scene.run(&["send-inventory"]).expect(0);
+    assert_eq!(count(&scene.server, What::Inventory), 2, "sent by the command itself");
+    // A check at work is no daemon: it is neither signalled nor disturbed.
+    scene.rootfs_script("Sync_Enter_00", &held(&scene));
+    let mut command = scene.device.command(THIMBLE.as_ref(), &["check"]);
+    let mut check = command.stderr(std::process::Stdio::null()).spawn().expect("it starts");
+    let begin = Instant::now();
+    while scene.scripts_ran().is_empty() && begin.elapsed() < Duration::from_secs(20) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    scene.run(&["check-update"]).expect(1).complains("no thimble daemon");
+    scene.run(&["send-inventory"]).expect(1).complains("(check)");
+    let_go(&scene);
+    assert_eq!(check.wait().expect("its end").code(), Some(0));
+}

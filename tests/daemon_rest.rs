@@ -185,3 +185,20 @@ fn neither_failures_nor_updates_add_up() {
     assert_eq!(daemon.stop(), Some(0));
     assert_eq!(scene.server.statuses(ID), ["downloading", "failure"], "the second of them");
 }
+
+#[test]
+fn without_a_server_or_a_configuration_it_runs_warns_and_rests() {
+    for whole in [true, false] {
+        let scene = scene("nothing", "1", "80000");
+        let config = scene.device.root().join("etc/mender/mender.conf");
+        if whole {
+            std::fs::remove_file(config).expect("remove it");
+        } else {
+            std::fs::write(config, "{\"RetryPollIntervalSeconds\": 300}").expect("write it");
+        }
+        let mut daemon = scene.daemon();
+        assert_rests(Watch::new(daemon.pid()), "no server");
+        assert_eq!(daemon.stop(), Some(0), "{}", scene.daemon_log());
+        assert!(scene.daemon_log().contains("no server is configured"), "{}", scene.daemon_log());
+    }
+}
