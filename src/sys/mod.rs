@@ -6,3 +6,4 @@ pub mod file;
 pub mod net;
 pub mod process;
 pub mod signal;
+pub mod watch;
