@@ -4,6 +4,7 @@ pub mod block;
 pub mod clock;
 pub mod file;
 pub mod net;
+pub mod private;
 pub mod process;
 pub mod signal;
 pub mod watch;
