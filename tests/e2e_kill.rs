@@ -1,8 +1,7 @@
-//! The power is cut: at every state script, during the download, before every change to a file. Whatever happens, the
+//! The power is cut: at every state script, during the download. Whatever happens, the
 //! device ends with the old system or the new one, whole, under its right name, and the server hears the truth once.
 #![allow(clippy::expect_used, clippy::panic)] // These are tests.
 
-use thimble_testkit::cut::{self, CutEnd, Tally};
 use thimble_testkit::{Act, ID, Rule, Scene, What};
 
 const THIMBLE: &str = env!("CARGO_BIN_EXE_thimble");
@@ -156,68 +155,23 @@ fn sigterm_in_the_middle_is_no_worse_than_a_power_cut() {
     assert_end(&mut scene, End::Old, Some(ending.code), "SIGTERM during the download");
 }
 
-/// An update with the power cut right before the change after `left` ones; then to its end.
-fn cut_update(left: Option<usize>, bad: bool) -> (Scene, Tally, Option<i32>) {
-    let mut scene = Scene::new("cut", THIMBLE);
-    let special: &[(&str, &str)] = if bad { &[("ArtifactCommit_Enter", "exit 1")] } else { &[] };
-    let mut spec = Scene::release();
-    for (place, body) in special {
-        let name = format!("{place}_00");
-        spec = spec.script(&name, &scene.script(&name, body));
-    }
-    scene.offer(&spec);
-    let mut tally = Tally { left, ..Tally::default() };
-    for _ in 0..6 {
-        match cut::run(&scene.device, scene.thimble(), &["check"], &mut tally) {
-            CutEnd::Exit(code) => return (scene, tally, Some(code)),
-            CutEnd::Cut => {
-                scene.device.boot();
-                scene.update();
-                // Cut after the final report, the second run has nothing to say of it.
-                return (scene, tally, None);
-            }
-            CutEnd::Killed => scene.device.boot(),
-        }
-    }
-    panic!("no end:\n{}", scene.device.log());
-}
-
-/// The state of the files tells which way it goes; that it is a whole one is checked here.
-fn assert_every_cut_is_survived(bad: bool, stride: usize, first: usize) {
-    let (mut scene, uncut, code) = cut_update(None, bad);
-    assert_end(&mut scene, if bad { End::Old } else { End::New }, code, "uncut");
-    let count = uncut.changes.len();
-    assert!(count > 60, "{count} changes: {:#?}", uncut.changes);
-    let mut ends = Vec::new();
-    let all = std::env::var_os("THIMBLE_ALL_CUTS").is_some();
-    let matters = |place: &usize| {
-        // Nobody reads these files before they are renamed, nor the lock: a cut here is like one at the next change.
-        let change = &uncut.changes[*place];
-        all || !(change.ends_with(".new") || change.ends_with("thimble.lock"))
-    };
-    for left in (first..count).step_by(stride).filter(matters) {
-        let (mut scene, tally, code) = cut_update(Some(left), bad);
-        let what = format!("{left} of {count}: {}", tally.changes.last().map_or("", String::as_str));
-        let end =
-            if scene.finals().last().is_some_and(|last| last == "success") { End::New } else { End::Old };
-        assert!(!bad || end == End::Old, "{what}");
-        assert_end(&mut scene, end, code, &what);
-        ends.push(end);
-    }
-    assert!(bad || ends.contains(&End::Old) && ends.contains(&End::New), "{ends:?}");
-}
-
 #[test]
-fn killed_before_any_change_of_a_file_in_a_good_update_first_half() {
-    assert_every_cut_is_survived(false, 2, 0);
-}
-
-#[test]
-fn killed_before_any_change_of_a_file_in_a_good_update_second_half() {
-    assert_every_cut_is_survived(false, 2, 1);
-}
-
-#[test]
-fn killed_before_any_change_of_a_file_in_an_update_that_is_taken_back() {
-    assert_every_cut_is_survived(true, 1, 0);
+fn killed_at_the_same_script_again_and_again_the_loop_guard_ends_it() {
+    for (place, boots) in [("ArtifactFailure_Enter", 40), ("ArtifactRollback_Enter", 40)] {
+        let mut scene = Scene::new("forever", THIMBLE);
+        let kill = "kill -9 \"$(cat \"$device/agent.pid\")\"; sleep 600";
+        let spec = scene.scripted(Scene::release(), &[("ArtifactInstall_Leave", "exit 1"), (place, kill)]);
+        scene.offer(&spec);
+        let ending = scene.device.run_to_end(THIMBLE.as_ref(), boots);
+        assert_eq!(ending.code, 5, "{place}\n{}", ending.output);
+        scene.assert_failure_reported();
+        assert!(scene.device.running_slot() == 2, "the boot loader went back by itself");
+        assert_eq!(scene.artifact_name(), "release-2_INCONSISTENT", "{place}");
+        assert!(ending.boots > 10, "{place}: {} boots", ending.boots);
+        // The next update is not held up by it.
+        let id = "00000000-0000-4000-8000-000000000002";
+        scene.offer_file(id, &scene.artifact(&Scene::release()), "release-2");
+        assert_eq!(scene.update().code, 0, "{place}");
+        scene.assert_new();
+    }
 }

@@ -201,3 +201,33 @@ fn a_server_with_only_the_old_operation_is_served_too() {
     scene.assert_success_reported();
     scene.assert_new();
 }
+
+#[test]
+fn a_check_that_may_not_wait_for_the_server_leaves_the_report_to_the_next_one() {
+    let mut scene = Scene::new("reportlater", THIMBLE);
+    scene.offer(&Scene::release());
+    scene.server.rule(Rule { on: What::StatusOf("installing"), skip: 1, times: 1, act: Act::error(500) });
+    scene.server.rule(Rule { on: What::StatusOf("success"), skip: 0, times: 1, act: Act::error(500) });
+    assert_eq!(scene.device.run(scene.thimble(), &["check"]), None, "the reboot");
+    scene.device.boot();
+    scene.run(&["check", "--max-wait", "0"]).expect(6).complains("waits");
+    assert_eq!(scene.device.env()["upgrade_available"], "1", "not committed before the server heard of it");
+    let next = scene.run(&["check", "--max-wait", "1"]);
+    next.expect(0);
+    scene.assert_success_reported();
+    scene.assert_new();
+}
+
+#[test]
+fn a_new_system_that_restarts_while_it_waits_for_the_server_goes_back() {
+    let mut scene = Scene::new("waitreboot", THIMBLE);
+    scene.offer(&Scene::release());
+    scene.server.rule(Rule { on: What::StatusOf("installing"), skip: 1, times: 1, act: Act::error(500) });
+    assert_eq!(scene.device.run(scene.thimble(), &["check"]), None, "the reboot");
+    scene.device.boot();
+    scene.run(&["check", "--max-wait", "0"]).expect(6);
+    scene.device.boot();
+    assert_eq!(scene.update().code, 5);
+    scene.assert_failure_reported();
+    scene.assert_old();
+}

@@ -274,6 +274,15 @@ fn an_artifact_that_turns_out_wrong_after_its_last_file_is_no_end_for_the_module
 }
 
 #[test]
+fn a_payload_that_does_not_even_begin_is_no_call_at_all() {
+    let bench = download(TAKE_ALL);
+    let wrong = Error::new("ARTIFACT-TRUNCATED", "it ends too early");
+    let mut files = Fake { bad_end: Some(wrong.clone()), ..Fake::none() };
+    assert_eq!(bench.prepared().store(&mut files), Err(wrong));
+    assert!(!bench.in_tree("calls").exists());
+}
+
+#[test]
 fn an_artifact_that_turns_out_wrong_is_a_failure_for_plain_files_too() {
     let bench = download("exit 0");
     let wrong = Error::new("ARTIFACT-CHECKSUM", "data/0000/a: wrong");

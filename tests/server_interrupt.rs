@@ -11,7 +11,7 @@ use std::os::unix::thread::JoinHandleExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use thimble::server::{Client, Settings};
+use thimble::server::{Client, Proxies, Settings};
 
 const CASE: &str = "THIMBLE_TEST_CASE";
 
@@ -29,6 +29,11 @@ fn run_case(case: &str) {
 #[test]
 fn sigterm_ends_the_wait_for_an_answer() {
     run_case("answer");
+}
+
+#[test]
+fn sigterm_ends_the_wait_for_a_proxy() {
+    run_case("tunnel");
 }
 
 #[test]
@@ -71,7 +76,7 @@ fn serve(mut stream: TcpStream, case: &str) -> std::io::Result<()> {
         head.push(byte[0]);
     }
     match case {
-        "answer" => std::thread::sleep(Duration::from_secs(30)),
+        "answer" | "tunnel" => std::thread::sleep(Duration::from_secs(30)),
         "body" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")?;
             std::thread::sleep(Duration::from_secs(30));
@@ -97,14 +102,18 @@ fn serve(mut stream: TcpStream, case: &str) -> std::io::Result<()> {
 fn one_case() {
     let case = std::env::var(CASE).expect("a case");
     let port = server(case.clone());
-    let uri = format!("http://localhost:{port}/a");
+    let uri = match case.as_str() {
+        "tunnel" => "https://server.example/a".to_owned(),
+        _ => format!("http://localhost:{port}/a"),
+    };
     let settings = Settings {
         servers: vec![uri.clone()],
         server_certificate: None,
-        skip_verify: false,
+        skip_verify: true,
         client_certificate: None,
         client_key: None,
         tenant_token: String::new(),
+        proxies: Proxies::read(|name| (name == "https_proxy").then(|| format!("localhost:{port}"))),
         device_tier: None,
         root: PathBuf::from("/"),
         key: PathBuf::from("/nonexistent/key"),
@@ -114,7 +123,7 @@ fn one_case() {
         download_interval: Duration::from_secs(60),
         time_scale: 1.0,
     };
-    let mut client = Client::new(settings).expect("good");
+    let client = Client::new(settings).expect("good");
     if case == "threads" {
         let before = std::fs::read_dir("/proc/self/task").expect("tasks").count();
         let mut text = String::new();

@@ -155,9 +155,11 @@ fn effect_word(effect: &Effect) -> String {
     }
 }
 
+/// Of one kind of state: its effects, whether it is recorded, and what follows from which outcome.
+type Row = (BTreeSet<String>, bool, BTreeMap<String, BTreeSet<&'static str>>);
+
 fn markdown(walk: &BTreeMap<State, Vec<(Outcome, State)>>) -> String {
-    let mut rows: BTreeMap<&str, (BTreeSet<String>, bool, BTreeMap<String, BTreeSet<&str>>)> =
-        BTreeMap::new();
+    let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
     for (state, out) in walk {
         let row = rows.entry(state.name()).or_default();
         row.0.insert(effect_word(&effect(state)));
@@ -485,7 +487,9 @@ fn provides_follow_the_clears_rule_and_repeating_it_changes_nothing() {
             .into(),
     };
     let clears = |list: &[&str]| Some(list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
-    let cases: [(Option<Vec<String>>, &[&str], Option<&str>); 5] = [
+    /// What is cleared, which keys are left, which group.
+    type Case = (Option<Vec<String>>, &'static [&'static str], Option<&'static str>);
+    let cases: [Case; 5] = [
         (None, &["new"], None),
         (clears(&[]), &["data.version", "new", "rootfs-image.version"], Some("beta")),
         (clears(&["rootfs-image.*"]), &["data.version", "new"], Some("beta")),

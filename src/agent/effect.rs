@@ -169,6 +169,8 @@ impl State {
             S::SaveProvides(_) => true,
             // A failed standalone download is tidied up without a record, too.
             S::Cleanup(end) => end.origin != Origin::Standalone || end.saves > 0,
+            // Tidied up again after a power cut it may go well: the server must not hear `failure`, then `success`.
+            S::SendFinal(end) => !end.clean,
             S::IdleEnter
             | S::Idle
             | S::IdleLeave(_)
@@ -209,7 +211,6 @@ impl State {
             | S::RollbackRebootError(_)
             | S::FailureLeave(_)
             | S::StateLoop(_)
-            | S::SendFinal(_)
             | S::Clear(_)
             | S::Finish(_) => false,
         }
@@ -226,7 +227,8 @@ impl State {
             | S::FailureEnter(_)
             | S::Failure(_)
             | S::SaveProvides(_)
-            | S::Cleanup(_) => false,
+            | S::Cleanup(_)
+            | S::SendFinal(_) => false,
             other => other.is_checkpoint(),
         }
     }

@@ -291,13 +291,10 @@ pub fn next(state: State, outcome: Outcome) -> State {
 
         // ---- The end: carries on whatever happens (U60).
         S::StateLoop(end) => S::SendFinal(end),
-        S::SaveProvides(end) => S::Cleanup(end),
+        // With a name that is not that of what runs, the update is no success.
+        S::SaveProvides(end) => S::Cleanup(tidied(end, &outcome)),
         S::Cleanup(end) => {
-            let clean = match outcome.plain() {
-                Plain::Done => end.clean,
-                Plain::Failed => false,
-            };
-            let end = End { clean, ..end };
+            let end = tidied(end, &outcome);
             if end.origin == Origin::Standalone { S::Clear(end) } else { S::SendFinal(end) }
         }
         // Heard, aborted, or nobody listens any more: in each case it is over.
@@ -307,6 +304,13 @@ pub fn next(state: State, outcome: Outcome) -> State {
             Origin::Deployment(_) => S::IdleEnter,
             Origin::Standalone => S::Stop,
         },
+    }
+}
+
+fn tidied(end: End, outcome: &Outcome) -> End {
+    match outcome.plain() {
+        Plain::Done => end,
+        Plain::Failed => End { clean: false, ..end },
     }
 }
 

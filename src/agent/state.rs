@@ -136,7 +136,8 @@ pub struct End {
     pub rollback: bool,
     /// Whether the machine must restart.
     pub reboot: Reboot,
-    /// Whether Cleanup went well: if not, the report is `failure`, the name stays (decision 19).
+    /// Whether what is installed was stored, and Cleanup went well: if not, the report is `failure`, the name stays as
+    /// it is (decision 19).
     pub clean: bool,
     /// How often it has been recorded.
     pub saves: u8,
@@ -266,7 +267,7 @@ pub enum State {
     SaveProvides(End),
     /// CHECKPOINT, with the verdict. Cleanup.
     Cleanup(End),
-    /// Reports `success` or `failure` (then the log) until the server has heard it.
+    /// Reports `success` or `failure` (then the log) until the server has heard it. CHECKPOINT after a failed Cleanup.
     SendFinal(End),
     /// Removes the record.
     Clear(End),

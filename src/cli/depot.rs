@@ -1,5 +1,6 @@
 //! Artifacts on their way from a file, a URL or standard input to the handler of their payload.
 
+use super::server;
 use super::setup::{self, Place};
 use std::cell::RefCell;
 use std::fs::File;
@@ -44,10 +45,13 @@ impl ArtifactDepot {
         ArtifactDepot { place, client, payload: None, rootfs, module: None, announce }
     }
 
-    fn source(&self, uri: &str) -> Result<Box<dyn Read>> {
+    fn source(&self, offer: &Offer) -> Result<Box<dyn Read>> {
+        let uri = offer.uri.as_str();
         if uri.starts_with("http://") || uri.starts_with("https://") {
-            let download = self.client.borrow_mut().download(uri).map_err(|fault| fault.error)?;
-            return Ok(Box::new(download));
+            // The client must be free when the link has to be refreshed.
+            let downloader = self.client.borrow().downloader();
+            let refresh = server::refresh(&self.place, &self.client, &offer.id);
+            return Ok(Box::new(downloader.open(uri, refresh).map_err(|fault| fault.error)?));
         }
         if uri == "-" {
             return Ok(Box::new(std::io::stdin().lock()));
@@ -64,7 +68,7 @@ impl ArtifactDepot {
         self.payload = None;
         let keys = verify_keys(&self.place.config.artifact_verify_keys);
         let signature_required = !self.place.config.artifact_verify_keys.is_empty();
-        let source = self.source(&offer.uri)?;
+        let source = self.source(offer)?;
         let options = Options { keys: &keys, signature_required };
         let opened = artifact::open(source, &options)?;
         let header = opened.header;

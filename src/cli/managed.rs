@@ -34,7 +34,9 @@ pub fn check(place: Place, max_wait: Duration, if_due: bool) -> Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     adapters.server.times = Some(times);
+    adapters.server.load_token();
     let exit = start.drive(&mut adapters, Mode::OneShot { max_wait });
+    adapters.server.save_token();
     drop(lock);
     Ok(match exit {
         Exit::Idle { deployment: Some(false), .. } => {

@@ -52,11 +52,13 @@ pub fn run(global: &Global, command: Command) -> ExitCode {
         _ => {}
     }
     signal::install();
+    // The other commands keep Mender's exit codes (decision 21).
+    let busy = if matches!(command, Command::Check { .. }) { managed::BUSY } else { 1 };
     match with_place(global, command) {
         Ok(code) => code,
         Err(e) => {
             complain(&format!("Could not fulfill request: {e}"));
-            ExitCode::from(if e.code == "STORE-BUSY" { managed::BUSY } else { 1 })
+            ExitCode::from(if e.code == "STORE-BUSY" { busy } else { 1 })
         }
     }
 }

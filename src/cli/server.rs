@@ -5,11 +5,12 @@ use super::setup::{self, Place};
 use super::times::Times;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use thimble::agent::{self, Offer, Status};
 use thimble::error::Result;
 use thimble::ports::{self, Server};
-use thimble::server::{Client, Kind, LogBody, Settings, inventory};
+use thimble::server::{Client, Kind, LogBody, Proxies, Refresh, Settings, inventory};
 use thimble::store::{self, InstalledStore};
 use thimble::sys::file;
 
@@ -40,6 +41,7 @@ pub fn client(place: &Place) -> Result<Client> {
         client_certificate: config.https_client_certificate.clone(),
         client_key: config.https_client_key.clone().map(Into::into),
         tenant_token: config.tenant_token.clone(),
+        proxies: Proxies::from_environment(),
         device_tier: config.device_tier.clone(),
         root: place.root.clone(),
         key,
@@ -57,10 +59,18 @@ impl DeviceApi {
         DeviceApi { place, client, times: None }
     }
 
+    /// One-shot use: goes on with the token of an earlier run (decision 22).
+    pub fn load_token(&self) {
+        self.client.borrow_mut().load_token(&token_file(&self.place));
+    }
+
+    /// Leaves the token for the next run.
+    pub fn save_token(&self) {
+        self.client.borrow_mut().save_token(&token_file(&self.place));
+    }
+
     fn installed(&self) -> Result<agent::Installed> {
-        let installed = InstalledStore::new(&self.place.dirs.datastore).look()?;
-        let name = setup::name(&installed).to_owned();
-        Ok(agent::Installed { name, group: installed.group, provides: installed.provides })
+        installed(&self.place)
     }
 
     /// Scripts and built-ins (II-22): a script's value wins, except for what only we can know.
@@ -83,16 +93,41 @@ impl DeviceApi {
     }
 }
 
+fn token_file(place: &Place) -> PathBuf {
+    file::below(&place.root, "/run/thimble-token")
+}
+
+fn installed(place: &Place) -> Result<agent::Installed> {
+    let installed = InstalledStore::new(&place.dirs.datastore).look()?;
+    let name = setup::name(&installed).to_owned();
+    Ok(agent::Installed { name, group: installed.group, provides: installed.provides })
+}
+
+/// How a download gets a fresh link when that of its deployment has expired; without a deployment there is none.
+pub fn refresh(place: &Rc<Place>, client: &Rc<RefCell<Client>>, deployment: &str) -> Option<Refresh> {
+    if deployment.is_empty() {
+        return None;
+    }
+    let (place, client, id) = (place.clone(), client.clone(), deployment.to_owned());
+    let local = |error| thimble::server::Fault { kind: Kind::Protocol, error };
+    Some(Box::new(move || {
+        let provides = installed(&place).map_err(local)?.all();
+        let device_type = place.device_type().map_err(local)?;
+        client.borrow_mut().fresh_link(&id, &provides, &device_type)
+    }))
+}
+
 /// File system type of the root (II-22).
 fn rootfs_type(place: &Place) -> String {
     let mounts = file::read_limited(&file::below(&place.root, "/proc/mounts"), 1 << 20).unwrap_or_default();
     let mounts = String::from_utf8_lossy(&mounts);
-    let types = mounts.lines().filter_map(|line| {
+    // The last mount on / hides the others.
+    let mut types = mounts.lines().rev().filter_map(|line| {
         let mut fields = line.split(' ');
         let (_, target, kind) = (fields.next()?, fields.next()?, fields.next()?);
         (target == "/" && kind != "rootfs").then(|| kind.to_owned())
     });
-    types.last().unwrap_or_else(|| "Unknown".into())
+    types.next().unwrap_or_else(|| "Unknown".into())
 }
 
 /// What the boot loader's side looks like (II-22), as far as it can be seen without a shell.

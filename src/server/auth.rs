@@ -13,12 +13,12 @@ const PATH: &str = "/api/devices/v1/authentication/auth_requests";
 const LONGEST: usize = 16 * 1024;
 
 /// An opaque secret; never shown.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Token(String);
 
 impl Token {
     /// Takes the body of the answer as it is, but for a line end, if it can be put into a header (SA-22).
-    fn new(body: Vec<u8>) -> std::result::Result<Token, &'static str> {
+    pub(super) fn new(body: Vec<u8>) -> std::result::Result<Token, &'static str> {
         let mut text = String::from_utf8(body).map_err(|_| "is not text")?;
         text.truncate(text.trim_end_matches(['\r', '\n']).len());
         if text.is_empty() {
@@ -43,7 +43,7 @@ impl fmt::Debug for Token {
 }
 
 /// A token and the server that issued it; all calls go there (SA-30).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     pub server: String,
     pub token: Token,
@@ -77,7 +77,11 @@ impl Client {
                 }
             }
         }
-        Err(worst(faults))
+        let fault = worst(faults);
+        if fault.kind == Kind::Unauthorized {
+            self.forget_token();
+        }
+        Err(fault)
     }
 
     fn ask(&self, server: &str, body: &str, signature: &str) -> std::result::Result<Token, Fault> {

@@ -90,6 +90,40 @@ impl Client {
         provides: &BTreeMap<String, String>,
         device_type: &str,
     ) -> std::result::Result<Option<Offer>, Fault> {
+        let offer = self.ask_next(provides, device_type)?;
+        self.offered = offer.as_ref().map(|o| (o.id.clone(), o.artifact_name.clone()));
+        Ok(offer)
+    }
+
+    /// A fresh link for a deployment that [`Client::next_deployment`] has offered (SA-71); `None` if the server
+    /// offers another deployment now, or another Artifact. `provides` must be what it was then (SA-43).
+    pub fn fresh_link(
+        &mut self,
+        id: &str,
+        provides: &BTreeMap<String, String>,
+        device_type: &str,
+    ) -> std::result::Result<Option<String>, Fault> {
+        let Some(offer) = self.ask_next(provides, device_type)? else {
+            log::warn!("the server does not offer deployment {id} any more");
+            return Ok(None);
+        };
+        let name = self.offered.as_ref().filter(|(of, _)| of == id).map(|(_, name)| name);
+        if offer.id != id || name.is_some_and(|name| *name != offer.artifact_name) {
+            log::warn!(
+                "the server now offers {} with the Artifact {:?}, not deployment {id} as before",
+                offer.id,
+                offer.artifact_name
+            );
+            return Ok(None);
+        }
+        Ok(Some(offer.uri))
+    }
+
+    fn ask_next(
+        &mut self,
+        provides: &BTreeMap<String, String>,
+        device_type: &str,
+    ) -> std::result::Result<Option<Offer>, Fault> {
         if self.without_v2.is_none() || self.without_v2 != self.session.as_ref().map(|s| s.server.clone()) {
             let body = question(provides, device_type);
             let payload = Payload::Json(body.as_bytes());

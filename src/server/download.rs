@@ -1,7 +1,9 @@
-//! An Artifact as a reader: when the connection breaks, it goes on where it was (SA-66..SA-72, decision 14).
+//! An Artifact as a reader: when the connection breaks, or the link expires, it goes on where it was (SA-66..SA-72,
+//! decision 14).
 
 use super::http::{self, Http};
-use super::{Client, Fault, Kind, pause, tls, url};
+use super::link::{Link, Patience, Refresh, Renewal};
+use super::{Client, Fault, Kind, tls, url};
 use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -11,10 +13,25 @@ use ureq::{Body, BodyReader};
 /// How many redirects are followed for one request (SA-68).
 const REDIRECTS: usize = 10;
 
+/// Begins downloads. Apart from the [`Client`], which [`Refresh`] may want to use meanwhile.
+#[derive(Clone)]
+pub struct Downloader {
+    http: Http,
+    retries: u32,
+    interval: Duration,
+    scale: f64,
+}
+
+impl fmt::Debug for Downloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Downloader with {} tries", self.retries)
+    }
+}
+
 /// The bytes of an Artifact. Errors of [`Read`] tell the whole story; after one, nothing more comes.
 pub struct Download {
     http: Http,
-    uri: String,
+    link: Link,
     patience: Patience,
     body: Option<BodyReader<'static>>,
     /// Bytes delivered so far.
@@ -27,74 +44,53 @@ pub struct Download {
 
 impl fmt::Debug for Download {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Download of {} at {} of {:?}", url::shown(&self.uri), self.offset, self.length)
-    }
-}
-
-/// How often and how patiently a download is tried again; counted over the whole download (SA-70).
-struct Patience {
-    left: u32,
-    most: u32,
-    interval: Duration,
-    scale: f64,
-}
-
-impl Patience {
-    /// Waits for the next try, or gives up with the reason.
-    fn next(&mut self, fault: Fault) -> Result<(), Fault> {
-        if fault.kind == Kind::Interrupted {
-            return Err(fault);
-        }
-        if self.left == 0 {
-            let text = format!("{} (given up after {} more tries)", fault.error.text, self.most);
-            return Err(Fault::new(fault.kind, "DOWNLOAD-LOST", text));
-        }
-        self.left -= 1;
-        let wait = match fault.kind {
-            Kind::Busy(Some(wait)) => wait,
-            _ => self.interval,
-        };
-        let scaled = Duration::try_from_secs_f64(wait.as_secs_f64() * self.scale).unwrap_or(wait);
-        let number = self.most - self.left;
-        log::warn!("{fault}; try {number} of {} in {} s", self.most, scaled.as_secs());
-        pause(scaled)
+        write!(f, "Download of {} at {} of {:?}", url::shown(&self.link.uri), self.offset, self.length)
     }
 }
 
 impl Client {
-    /// Begins to download; no token goes to the storage (SA-66). A first request that fails is tried again like a
-    /// connection that breaks, unless the storage clearly says no (4xx).
-    pub fn download(&mut self, uri: &str) -> Result<Download, Fault> {
-        if let Err(why) = url::check(uri) {
-            return Err(Fault::new(
-                Kind::Protocol,
-                "DOWNLOAD-URL",
-                format!("the address of the Artifact {why}"),
-            ));
-        }
-        let mut patience = Patience {
-            left: self.settings.download_retries,
-            most: self.settings.download_retries,
+    /// Begins to download what has no other link: see [`Downloader::open`].
+    pub fn download(&self, uri: &str) -> Result<Download, Fault> {
+        self.downloader().open(uri, None)
+    }
+
+    /// Begins downloads without needing the client any more.
+    pub fn downloader(&self) -> Downloader {
+        Downloader {
+            http: self.http.clone(),
+            retries: self.settings.download_retries,
             interval: self.settings.download_interval,
             scale: self.settings.time_scale,
+        }
+    }
+}
+
+impl Downloader {
+    /// Begins to download; no token goes to the storage (SA-66). A first request that fails is tried again like a
+    /// connection that breaks, unless the storage clearly says no (4xx) and `refresh` has no other link.
+    pub fn open(&self, uri: &str, refresh: Option<Refresh>) -> Result<Download, Fault> {
+        let mut download = Download {
+            http: self.http.clone(),
+            link: Link::new(uri, refresh)?,
+            patience: Patience::new(self.retries, self.interval, self.scale),
+            body: None,
+            offset: 0,
+            length: None,
+            etag: None,
         };
         loop {
-            let fault = match get(&self.http, uri, &[]) {
-                Ok(response) if response.status() == 200 => {
-                    let etag = strong_etag(response.headers());
-                    let body = response.into_body();
-                    let length = body.content_length();
-                    let (http, uri) = (self.http.clone(), uri.to_owned());
-                    let body = Some(body.into_reader());
-                    return Ok(Download { http, uri, patience, body, offset: 0, length, etag });
+            let fault = match download.again() {
+                Ok(body) => {
+                    download.body = Some(body);
+                    return Ok(download);
                 }
-                Ok(response) => unwanted(&response, uri),
                 Err(fault) => fault,
             };
-            if is_final(fault.kind) {
-                return Err(fault);
+            match download.renew(&fault)? {
+                Renewal::Fresh => {}
+                Renewal::Useless if is_final(fault.kind) => return Err(fault),
+                Renewal::Useless | Renewal::Later => download.patience.next(fault)?,
             }
-            patience.next(fault)?;
         }
     }
 }
@@ -152,6 +148,10 @@ impl Download {
         self.length
     }
 
+    fn renew(&mut self, fault: &Fault) -> Result<Renewal, Fault> {
+        self.link.renew(fault, self.patience.tries())
+    }
+
     /// Asks for the rest until it comes or patience is exhausted.
     fn resume(&mut self, mut fault: Fault) -> Result<(), Fault> {
         if self.offset > 0 && self.length.is_none() {
@@ -161,7 +161,9 @@ impl Download {
             return Err(fault);
         }
         loop {
-            self.patience.next(fault)?;
+            if self.renew(&fault)? != Renewal::Fresh {
+                self.patience.next(fault)?;
+            }
             let body = match self.length {
                 Some(length) if self.offset > 0 => self.rest(length),
                 _ => self.again(),
@@ -177,11 +179,11 @@ impl Download {
         }
     }
 
-    /// The same request once more: nothing has been delivered yet.
+    /// The whole file: nothing has been delivered yet.
     fn again(&mut self) -> Result<BodyReader<'static>, Fault> {
-        let response = get(&self.http, &self.uri, &[])?;
+        let response = get(&self.http, &self.link.uri, &[])?;
         if response.status() != 200 {
-            return Err(unwanted(&response, &self.uri));
+            return Err(unwanted(&response, &self.link.uri));
         }
         let length = response.body().content_length();
         if self.length.is_some() && length != self.length {
@@ -194,7 +196,7 @@ impl Download {
     }
 
     fn unfit(&self, why: String) -> Fault {
-        let text = format!("GET {}: {why}: the parts would not fit together", url::shown(&self.uri));
+        let text = format!("GET {}: {why}: the parts would not fit together", url::shown(&self.link.uri));
         Fault::new(Kind::Protocol, "DOWNLOAD-RANGE", text)
     }
 
@@ -205,9 +207,9 @@ impl Download {
         if let Some(etag) = &self.etag {
             headers.push(("If-Range", etag));
         }
-        let response = get(&self.http, &self.uri, &headers)?;
+        let response = get(&self.http, &self.link.uri, &headers)?;
         if response.status() != 206 {
-            return Err(unwanted(&response, &self.uri));
+            return Err(unwanted(&response, &self.link.uri));
         }
         let said = http::header(response.headers(), "content-range").unwrap_or_default();
         let Some((start, total)) = content_range(said) else {
@@ -224,7 +226,7 @@ impl Download {
         }
         let mut body = response.into_body().into_reader();
         skip(&mut body, self.offset - start)
-            .map_err(|e| http::io_fault(&e, &format!("GET {}", url::shown(&self.uri))))?;
+            .map_err(|e| http::io_fault(&e, &format!("GET {}", url::shown(&self.link.uri))))?;
         Ok(body)
     }
 }
@@ -243,7 +245,7 @@ impl Read for Download {
                 return Ok(0);
             }
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            let what = || format!("GET {}", url::shown(&self.uri));
+            let what = || format!("GET {}", url::shown(&self.link.uri));
             let fault = match body.read(&mut buffer[..most]) {
                 Ok(0) if self.length.is_some_and(|l| self.offset < l) => {
                     let text = format!("{}: ended after {} bytes", what(), self.offset);

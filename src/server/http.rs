@@ -1,6 +1,7 @@
 //! One HTTP request and its answer, within limits of time and memory; every error gets its words here.
 
 use super::deployments::LogBody;
+use super::proxy::{Proxies, Proxy};
 use super::tls::{self, Trust};
 use super::wire::{self, BUFFER, Dial, Lookup};
 use super::{Fault, Kind, url};
@@ -8,6 +9,7 @@ use crate::error::Error;
 use crate::json;
 use crate::sys::clock;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{HeaderMap, HeaderValue, Request as HttpRequest, Response};
 use ureq::{Agent, Body, SendBody};
@@ -23,6 +25,8 @@ const ERROR_BODY: u64 = 4 * 1024;
 pub(super) struct Limits {
     /// TCP, and again TLS.
     pub connect: Duration,
+    /// For the proxy's answer to CONNECT (SA-96).
+    pub proxy: Duration,
     /// From the end of the request to the end of the head of the answer; also for sending the head.
     pub header: Duration,
     /// Between two pieces of a body, either way.
@@ -34,7 +38,13 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         let seconds = Duration::from_secs;
-        Limits { connect: seconds(30), header: seconds(60), idle: seconds(300), body: seconds(300) }
+        Limits {
+            connect: seconds(30),
+            proxy: seconds(60),
+            header: seconds(60),
+            idle: seconds(300),
+            body: seconds(300),
+        }
     }
 }
 
@@ -117,11 +127,12 @@ pub(super) fn harmless(text: &str, most: usize) -> String {
 #[derive(Clone)]
 pub(super) struct Http {
     agent: Agent,
+    proxies: Arc<Proxies>,
     limits: Limits,
 }
 
 impl Http {
-    pub(super) fn new(trust: Trust, limits: Limits) -> Http {
+    pub(super) fn new(trust: Trust, proxies: Proxies, limits: Limits) -> Http {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -140,12 +151,36 @@ impl Http {
             .timeout_per_read(Some(limits.idle))
             .timeout_per_write(Some(limits.idle))
             .build();
-        Http { agent: Agent::with_parts(config, Dial::new(trust, limits.connect), Lookup), limits }
+        let proxies = Arc::new(proxies);
+        let dial = Dial::new(trust, proxies.clone(), limits);
+        Http { agent: Agent::with_parts(config, dial, Lookup(proxies.clone())), proxies, limits }
+    }
+
+    /// The proxy that a request to this address goes through.
+    fn proxy(&self, address: &str) -> Option<&Proxy> {
+        let uri = address.parse().ok()?;
+        self.proxies.route(&uri).ok()?.map(|proxy| &**proxy)
+    }
+
+    /// What is being done, for messages.
+    fn what(&self, method: &str, address: &str) -> String {
+        let through = self.proxy(address).map_or(String::new(), |p| format!(" (through {})", p.shown));
+        format!("{method} {}{through}", url::shown(address))
+    }
+
+    /// 407 to a plain request is the answer of the proxy; in a tunnel it would be that of the server.
+    fn passed(&self, response: Response<Body>, address: &str, what: &str) -> Result<Response<Body>, Fault> {
+        match self.proxy(address) {
+            Some(proxy) if response.status() == 407 && address.starts_with("http://") => {
+                Err(Fault { kind: Kind::Transport, error: proxy.wants_authentication().during(what) })
+            }
+            _ => Ok(response),
+        }
     }
 
     /// An API request and its answer. `limit` bounds the body of a 2xx answer; more is an error.
     pub(super) fn send(&self, request: Request<'_, '_>) -> Result<Answer, Fault> {
-        let what = format!("{} {}", request.method, url::shown(request.url));
+        let what = self.what(request.method, request.url);
         let mut builder = HttpRequest::builder()
             .method(request.method)
             .uri(request.url)
@@ -179,7 +214,7 @@ impl Http {
             }
         };
         let response = response.map_err(|e| fault(&e, &what))?;
-        answer(response, request.limit, &what)
+        answer(self.passed(response, request.url, &what)?, request.limit, &what)
     }
 
     /// A request for a file: the head of the answer, and its body to be read.
@@ -188,7 +223,7 @@ impl Http {
         address: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Response<Body>, Fault> {
-        let what = format!("GET {}", url::shown(address));
+        let what = self.what("GET", address);
         let mut builder = HttpRequest::builder().method("GET").uri(address).header("Connection", "close");
         for (name, value) in headers {
             builder = builder.header(*name, *value);
@@ -196,7 +231,8 @@ impl Http {
         let request = builder
             .body(())
             .map_err(|e| Fault::new(Kind::Protocol, "HTTP-REQUEST", format!("{what}: {e}")))?;
-        self.agent.run(request).map_err(|e| fault(&e, &what))
+        let response = self.agent.run(request).map_err(|e| fault(&e, &what))?;
+        self.passed(response, address, &what)
     }
 }
 

@@ -84,6 +84,12 @@ impl Key {
         Key::generate(path)
     }
 
+    /// The key in `path` as it is; nothing is made, replaced or tightened.
+    pub(super) fn existing(path: &Path) -> io::Result<Key> {
+        let content = file::read_limited(path, LARGEST)?;
+        Key::parse(&content).map_err(|_| io::Error::other("the device key cannot be used"))
+    }
+
     /// Makes an ECDSA P-256 key (decision 15), readable only by us; it is on stable storage before it is used.
     fn generate(path: &Path) -> Result<Key> {
         let failed = |why: String| {

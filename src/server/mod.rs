@@ -3,17 +3,19 @@
 //! | file | its one job |
 //! | --- | --- |
 //! | `mod` | the client, and what every API call shares: token, re-authorisation, fail-over |
-//! | `auth` | the authentication request and the token |
+//! | `auth`, `cache` | the authentication request and the token; a token kept for the next run |
 //! | `deployments` | next deployment, status report, log upload |
-//! | `download` | an Artifact as a reader that survives broken connections |
+//! | `download`, `link` | an Artifact as a reader that survives broken connections and expired links |
 //! | `inventory`, `identity` | what scripts say about the device |
 //! | `script` | runs such a script and reads its `key=value` lines |
 //! | `keys`, `der` | the device's key file, signatures, the few DER structures that they need |
 //! | `http` | one request and its bounded answer; every error gets its words here |
 //! | `wire`, `tls` | the connection below it: sockets, waiting, SIGTERM; certificates |
+//! | `proxy`, `tunnel` | which requests take a way through a proxy, and how |
 //! | `url` | server addresses, joining, redirects |
 
 mod auth;
+mod cache;
 mod deployments;
 mod der;
 mod download;
@@ -21,13 +23,18 @@ mod http;
 pub mod identity;
 pub mod inventory;
 mod keys;
+mod link;
+mod proxy;
 mod script;
 mod tls;
+mod tunnel;
 mod url;
 mod wire;
 
 pub use deployments::{LogBody, Offer};
-pub use download::Download;
+pub use download::{Download, Downloader};
+pub use link::Refresh;
+pub use proxy::Proxies;
 
 use crate::error::{Error, Result};
 use crate::sys::signal;
@@ -51,6 +58,8 @@ pub struct Settings {
     pub client_key: Option<PathBuf>,
     /// Names the tenant at a server that has several; white space around it is dropped, empty is none (SA-10).
     pub tenant_token: String,
+    /// Which requests go through a proxy (SA-96).
+    pub proxies: Proxies,
     /// Sent as `tier` if there is one (SA-10).
     pub device_tier: Option<String>,
     /// Paths of the system are looked up below this directory first.
@@ -137,14 +146,18 @@ impl From<Fault> for Error {
     }
 }
 
-/// Talks to the server. Holds the token, in memory only (SA-23).
+/// Talks to the server. Holds the token, in memory (SA-23), and for one-shot runs in `/run`.
 pub struct Client {
     settings: Settings,
     servers: Vec<String>,
     http: Http,
     session: Option<auth::Session>,
+    /// Where the token is kept for later runs, if it is.
+    token_file: Option<PathBuf>,
     /// The server that has no v2 deployments API (decision 12).
     without_v2: Option<String>,
+    /// Id and Artifact name of the last deployment that was offered.
+    offered: Option<(String, Option<String>)>,
 }
 
 impl fmt::Debug for Client {
@@ -172,13 +185,22 @@ impl Client {
                 servers.push(server);
             }
         }
-        let http = Http::new(tls::Trust::new(&settings)?, http::Limits::default());
-        Ok(Client { settings, servers, http, session: None, without_v2: None })
+        let http = Http::new(tls::Trust::new(&settings)?, settings.proxies.clone(), http::Limits::default());
+        Ok(Client {
+            settings,
+            servers,
+            http,
+            session: None,
+            token_file: None,
+            without_v2: None,
+            offered: None,
+        })
     }
 
-    /// Forgets the token, so that the next call proves that the device can authenticate (SA-31).
+    /// Forgets the token, the kept one too, so that the next call proves that the device can authenticate (SA-31).
     pub fn forget_token(&mut self) {
         self.session = None;
+        self.remove_token_file();
     }
 
     /// Sends one API request with a token. A 401 leads to one new authentication and one repeat, whose answer is
@@ -201,7 +223,7 @@ impl Client {
             });
             match answer {
                 Ok(answer) if answer.status == 401 => {
-                    self.session = None;
+                    self.forget_token();
                     if again {
                         return Err(answer.refused(&format!("{} {address}", call.method)));
                     }

@@ -131,6 +131,18 @@ pub(super) fn encode(text: &str) -> String {
     out
 }
 
+/// Undoes percent-encoding; `None` if a `%` is not followed by two hex digits.
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut parts = text.split('%');
+    let mut out = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let hex = part.get(..2).filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        out.push(u8::from_str_radix(hex, 16).ok()?);
+        out.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +215,15 @@ mod tests {
         assert!(resolve("https://h/a", "").is_err());
         assert!(resolve("https://h/a", "ftp://h/a").is_err());
         assert_eq!(resolve("https://h", "x").expect("ok"), "https://h/x");
+    }
+
+    #[test]
+    fn percent_signs_are_decoded_once_and_only_with_two_hex_digits() {
+        assert_eq!(decode("a%20b%2f%25%41").as_deref(), Some(&b"a b/%A"[..]));
+        assert_eq!(decode("%ff").as_deref(), Some(&b"\xff"[..]));
+        for bad in ["%", "a%2", "%zz", "%+1", "%2%41", "%\u{e4}"] {
+            assert_eq!(decode(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! ureq calls this through its transport traits. Its own resolver starts a thread, and its own sockets cannot
 //! see a signal; so both are replaced.
 
+use super::http::Limits;
+use super::proxy::{Proxies, Proxy};
 use super::tls::{self, Trust};
-use super::url;
+use super::{tunnel, url};
 use crate::error::Error;
 use crate::sys::net;
 use crate::sys::signal::{self, For};
@@ -32,9 +34,9 @@ pub(super) fn interrupted() -> Error {
     Error::new(INTERRUPTED, "told to end while talking to the server")
 }
 
-/// Looks names up by the plain blocking call.
+/// Looks names up by the plain blocking call. What goes through a proxy is looked up by that.
 #[derive(Debug)]
-pub(super) struct Lookup;
+pub(super) struct Lookup(pub Arc<Proxies>);
 
 impl Resolver for Lookup {
     fn resolve(
@@ -43,9 +45,16 @@ impl Resolver for Lookup {
         _: &Config,
         _: NextTimeout,
     ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
-        let (host, port) = url::host_port(uri);
+        let (host, port, what) = match self.0.route(uri).map_err(io::Error::other)? {
+            Some(proxy) => (proxy.host.clone(), proxy.port, "the proxy "),
+            None => {
+                let (host, port) = url::host_port(uri);
+                (host, port, "")
+            }
+        };
         let found = (host.as_str(), port).to_socket_addrs().map_err(|e| {
-            let text = format!("cannot find the address of `{host}`: {e}. Is the network up, is DNS set up?");
+            let text =
+                format!("cannot find the address of {what}`{host}`: {e}. Is the network up, is DNS set up?");
             io::Error::other(Error::new("NET-NAME", text))
         })?;
         let mut addresses = self.empty();
@@ -56,11 +65,12 @@ impl Resolver for Lookup {
     }
 }
 
-/// Makes connections: TCP, and TLS on top for https.
+/// Makes connections: TCP, through a proxy if need be, and TLS on top for https.
 pub(super) struct Dial {
     trust: Trust,
+    proxies: Arc<Proxies>,
     tls: OnceLock<Arc<ClientConfig>>,
-    limit: Duration,
+    limits: Limits,
 }
 
 impl fmt::Debug for Dial {
@@ -70,9 +80,8 @@ impl fmt::Debug for Dial {
 }
 
 impl Dial {
-    /// `limit` is that for TCP, and again for the TLS handshake.
-    pub(super) fn new(trust: Trust, limit: Duration) -> Dial {
-        Dial { trust, tls: OnceLock::new(), limit }
+    pub(super) fn new(trust: Trust, proxies: Arc<Proxies>, limits: Limits) -> Dial {
+        Dial { trust, proxies, tls: OnceLock::new(), limits }
     }
 
     /// The CA bundle is read only when the first https connection is made.
@@ -84,8 +93,8 @@ impl Dial {
         Ok(self.tls.get_or_init(|| config).clone())
     }
 
-    fn tcp(&self, host: &str, addresses: &[SocketAddr]) -> io::Result<Socket> {
-        let end = Instant::now() + self.limit;
+    fn tcp(&self, what: &str, addresses: &[SocketAddr]) -> io::Result<Socket> {
+        let end = Instant::now() + self.limits.connect;
         let mut story = Vec::new();
         for (i, address) in addresses.iter().enumerate() {
             // Each address gets its share of what is left, so that a dead IPv6 route does not use up everything.
@@ -97,7 +106,7 @@ impl Dial {
                 Err(e) => story.push(format!("{address}: {}", plain(&e))),
             }
         }
-        let text = format!("cannot connect to `{host}` ({})", story.join("; "));
+        let text = format!("cannot connect to {what} ({})", story.join("; "));
         Err(io::Error::other(Error::new("NET-CONNECT", text)))
     }
 }
@@ -110,17 +119,32 @@ impl Connector for Dial {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> std::result::Result<Option<Line>, ureq::Error> {
-        let (host, _) = url::host_port(details.uri);
+        let (host, port) = url::host_port(details.uri);
+        let proxy = self.proxies.route(details.uri).map_err(io::Error::other)?;
         let config = if details.needs_tls() { Some(self.tls()?) } else { None };
-        let mut socket = self.tcp(&host, &details.addrs)?;
+        let what = match proxy {
+            Some(proxy) => format!("the proxy {}", proxy.shown),
+            None => format!("`{host}`"),
+        };
+        let mut socket = self.tcp(&what, &details.addrs)?;
+        let mut plain_proxy = None;
         let tls = match config {
-            None => None,
+            None => {
+                let origin = details.uri.authority().map_or(host.as_str(), |a| a.as_str());
+                plain_proxy = proxy.map(|p| (p.clone(), origin.to_owned()));
+                None
+            }
             Some(config) => {
-                socket.limit(Some(self.limit), ureq::Timeout::Connect);
+                if let Some(proxy) = proxy {
+                    socket.limit(Some(self.limits.proxy), ureq::Timeout::Connect);
+                    tunnel::open(&mut socket, proxy, &host, port)?;
+                }
+                socket.limit(Some(self.limits.connect), ureq::Timeout::Connect);
                 Some(Box::new(handshake(config, &host, &mut socket)?))
             }
         };
-        Ok(Some(Line { socket, tls, host, buffers: LazyBuffers::new(BUFFER, BUFFER) }))
+        let buffers = LazyBuffers::new(BUFFER, BUFFER);
+        Ok(Some(Line { socket, tls, plain_proxy, host, buffers }))
     }
 }
 
@@ -145,6 +169,8 @@ fn handshake(config: Arc<ClientConfig>, host: &str, socket: &mut Socket) -> io::
 pub(super) struct Line {
     socket: Socket,
     tls: Option<Box<ClientConnection>>,
+    /// A proxy that still has to be told the whole address, and the server in it.
+    plain_proxy: Option<(Arc<Proxy>, String)>,
     host: String,
     buffers: LazyBuffers,
 }
@@ -165,7 +191,12 @@ impl Transport for Line {
         self.socket.limit(exact(timeout), timeout.reason);
         let output = &self.buffers.output()[..amount];
         match &mut self.tls {
-            None => self.socket.write_all(output)?,
+            None => match self.plain_proxy.take() {
+                None => self.socket.write_all(output)?,
+                Some((proxy, origin)) => {
+                    self.socket.write_all(&tunnel::whole_address(output, &origin, &proxy)?)?;
+                }
+            },
             Some(tls) => {
                 let mut stream = rustls::Stream::new(&mut **tls, &mut self.socket);
                 stream

@@ -4,5 +4,6 @@ pub mod block;
 pub mod clock;
 pub mod file;
 pub mod net;
+pub mod private;
 pub mod process;
 pub mod signal;

@@ -187,6 +187,39 @@ fn a_call_moves_to_the_next_server_when_the_connection_is_lost() {
 }
 
 #[test]
+fn the_list_is_tried_from_its_beginning_each_time_and_in_its_order() {
+    let device = Device::new();
+    // One broken connection.
+    let first =
+        Server::start(accepting(|_, number| if number == 1 { Vec::new() } else { reply(204, &[], b"") }));
+    let second = Server::start(accepting(|_, _| reply(204, &[], b"")));
+    let mut client = device.client(&[&first, &second, &first]);
+    client.report("d-1", "downloading").expect("the first is asked again first");
+    assert_eq!((first.lines().len(), second.lines().len()), (4, 0));
+    client.forget_token();
+    client.report("d-1", "installing").expect("works");
+    assert_eq!((first.lines().len(), second.lines().len()), (6, 0));
+    // A server that stands twice in the list is asked once.
+    let (down, down_url) = (Server::start(|_, _| reply(500, &[], b"")), "http://127.0.0.1:9/".to_owned());
+    let urls = [down.url(), down_url, format!("{}/", down.url())];
+    let fault = Client::new(device.settings(&urls)).expect("good").authorize().expect_err("all down");
+    assert_eq!((fault.kind, down.lines().len()), (Kind::Refused(500), 1));
+}
+
+#[test]
+fn a_server_whose_answer_makes_no_sense_gives_way_to_the_next() {
+    for nonsense in
+        [&b"SSH-2.0-OpenSSH\r\n"[..], b"HTTP/1.1 200 X\r\nContent-Length: 3\r\n\r\na b", b"\r\n\r\n"]
+    {
+        let device = Device::new();
+        let first = Server::start(move |_, _| nonsense.to_vec());
+        let second = Server::start(accepting(|_, _| reply(204, &[], b"")));
+        device.client(&[&first, &second]).report("d-1", "success").expect("the second takes over");
+        assert_eq!(second.lines().len(), 2);
+    }
+}
+
+#[test]
 fn a_server_that_is_no_url_is_refused_at_once() {
     let device = Device::new();
     let refused = Client::new(device.settings(&["host".to_owned()])).expect_err("refused");

@@ -242,7 +242,7 @@ fn an_expired_link_is_named_without_its_secret() {
 #[test]
 fn addresses_that_are_no_web_addresses_are_refused() {
     let device = Device::new();
-    let mut client = Client::new(device.settings(&["http://127.0.0.1:9".into()])).expect("good");
+    let client = Client::new(device.settings(&["http://127.0.0.1:9".into()])).expect("good");
     for uri in ["", "file:///etc/passwd", "http://", "http://u:p@h/", "http://h/\r\nX: y"] {
         assert_eq!(client.download(uri).expect_err(uri).error.code, "DOWNLOAD-URL");
     }

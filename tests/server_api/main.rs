@@ -5,5 +5,9 @@
 mod auth;
 mod deployments;
 mod download;
+mod links;
 mod mock;
+mod mutual;
+mod proxy;
 mod tls;
+mod token;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use thimble::server::{Client, Settings};
+use thimble::server::{Client, Proxies, Settings};
 
 /// A request as it arrived.
 #[derive(Debug, Clone, Default)]
@@ -204,6 +204,7 @@ impl Device {
             client_certificate: None,
             client_key: None,
             tenant_token: String::new(),
+            proxies: Proxies::default(),
             device_tier: None,
             root: self.dir.clone(),
             key: self.dir.join("mender-agent.pem"),
@@ -213,6 +214,27 @@ impl Device {
             download_interval: Duration::from_secs(1),
             time_scale: 0.01,
         }
+    }
+
+    /// Runs the program on this device as a whole, with this server.
+    pub fn run(&self, server: &str, command: &str, environment: &[(&str, &str)]) -> std::process::Output {
+        let (config, scripts) = (self.dir.join("etc/mender"), self.dir.join("usr/share/mender/identity"));
+        let store = self.dir.join("var/lib/mender");
+        for dir in [&config, &scripts, &store] {
+            std::fs::create_dir_all(dir).expect("makes");
+        }
+        let script = "mender-device-identity";
+        std::fs::copy(self.dir.join(script), scripts.join(script)).expect("copies");
+        std::fs::write(config.join("mender.conf"), format!("{{\"ServerURL\":\"{server}\"}}"))
+            .expect("writes");
+        std::fs::write(store.join("device_type"), "device_type=dt\n").expect("writes");
+        std::process::Command::new(env!("CARGO_BIN_EXE_thimble"))
+            .args(["--root", self.dir.to_str().expect("text"), command])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .envs(environment.iter().copied())
+            .output()
+            .expect("runs")
     }
 
     pub fn client(&self, servers: &[&Server]) -> Client {

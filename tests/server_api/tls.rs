@@ -30,7 +30,7 @@ impl Wrap for Tls {
     }
 }
 
-fn openssl(dir: &Path, words: &str) {
+pub fn openssl(dir: &Path, words: &str) {
     let done = Command::new("openssl")
         .args(words.split(' '))
         .current_dir(dir)
@@ -40,7 +40,7 @@ fn openssl(dir: &Path, words: &str) {
 }
 
 /// A self-signed certificate for 127.0.0.1 as people make it: NAME.pem and NAME.key.
-fn self_signed(dir: &Path, name: &str, more: &str) -> PathBuf {
+pub fn self_signed(dir: &Path, name: &str, more: &str) -> PathBuf {
     openssl(
         dir,
         &format!(
@@ -51,7 +51,7 @@ fn self_signed(dir: &Path, name: &str, more: &str) -> PathBuf {
     dir.join(format!("{name}.pem"))
 }
 
-const ADDRESS: &str = "-addext subjectAltName=IP:127.0.0.1,DNS:localhost";
+pub const ADDRESS: &str = "-addext subjectAltName=IP:127.0.0.1,DNS:localhost";
 
 /// The same with times of our choice, for which older versions of openssl need their `ca` command.
 fn self_signed_between(dir: &Path, name: &str, start: &str, end: &str) -> PathBuf {
@@ -77,7 +77,7 @@ fn self_signed_between(dir: &Path, name: &str, start: &str, end: &str) -> PathBu
 }
 
 /// A certificate that `ca` has issued.
-fn issued(dir: &Path, name: &str, ca: &str, more: &str) {
+pub fn issued(dir: &Path, name: &str, ca: &str, more: &str) {
     openssl(
         dir,
         &format!(
@@ -87,7 +87,7 @@ fn issued(dir: &Path, name: &str, ca: &str, more: &str) {
     );
 }
 
-fn serve(dir: &Path, name: &str, client_ca: Option<&Path>, resumed: &Arc<AtomicUsize>) -> Server {
+pub fn serve(dir: &Path, name: &str, client_ca: Option<&Path>, resumed: &Arc<AtomicUsize>) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificate = CertificateDer::from_pem_file(dir.join(format!("{name}.pem"))).expect("certificate");
     let key = PrivateKeyDer::from_pem_file(dir.join(format!("{name}.key"))).expect("key");

@@ -228,11 +228,13 @@ const YES_NO: [(&str, bool); 2] = [("Yes", true), ("No", false)];
 
 impl Payload for Module {
     fn store(&mut self, files: &mut dyn PayloadFiles) -> Result<()> {
+        // If the payload does not even begin, the module is not troubled.
+        let first = files.next_file()?;
         let sizes = self.ask("ProvidePayloadFileSizes", &YES_NO, false)?;
         let command = if sizes { "DownloadWithFileSizes" } else { "Download" };
         let call = self.invocation(command)?;
         self.tree.open_streams()?;
-        let (done, fed) = stream::feed(&call, &self.tree, sizes, files)?;
+        let (done, fed) = stream::feed(&call, &self.tree, sizes, first, files)?;
         log_output("stdout", &done.stdout);
         log_output("stderr", &done.stderr);
         let fed = match (fed, self.judge(command, done.ended)) {

@@ -36,7 +36,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) enum Fed {
     /// The module took them all, and ended well.
     All,
-    /// It ended well without having looked at `stream-next` (M26). The first file, if there is one, was gone on to.
+    /// It ended well without having looked at `stream-next` (M26). Here is the first file again.
     Nothing(Option<(String, u64)>),
 }
 
@@ -72,7 +72,8 @@ struct Feeder<'a> {
     pipe: Option<File>,
 }
 
-/// Runs the call and feeds it. `sizes`: lines in `stream-next` carry the size of the file.
+/// Runs the call and feeds it. `sizes`: lines in `stream-next` carry the size of the file. `first` is the file that was
+/// gone on to already.
 ///
 /// Returns what the module has printed and how it ended, which is for the caller to judge; and what became of the
 /// files, which counts only if it ended well. The error is that it could not be run.
@@ -80,11 +81,12 @@ pub(super) fn feed(
     call: &Invocation,
     tree: &Tree,
     sizes: bool,
+    first: Option<(String, u64)>,
     files: &mut dyn PayloadFiles,
 ) -> Result<(Finished, Result<Fed>)> {
     let failed = || format!("cannot run the Update Module {}", call.program.display());
     let child = Running::start(call, Stdio::piped()).context("MODULE-START", failed)?;
-    let mut feeder = Feeder { tree, sizes, child, taken: false, file: None, pipe: None };
+    let mut feeder = Feeder { tree, sizes, child, taken: false, file: first, pipe: None };
     let halt = feeder.all(files).err();
     feeder.close(halt, call.kill).context("MODULE-START", failed)
 }
@@ -93,7 +95,6 @@ impl Feeder<'_> {
     fn all(&mut self, files: &mut dyn PayloadFiles) -> std::result::Result<(), Halt> {
         let mut piece = vec![0; PIECE];
         loop {
-            self.file = files.next_file()?;
             self.open(&self.tree.stream_next())?;
             self.taken = true;
             let Some((name, size)) = self.file.clone() else {
@@ -114,6 +115,7 @@ impl Feeder<'_> {
                 self.write(&piece[..n], &format!("streams/{name}"))?;
             }
             self.pipe = None;
+            self.file = files.next_file()?;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Time limits, with limits that a test can wait for.
 
 use super::*;
-use crate::server::Settings;
+use crate::server::{Proxies, Settings};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ fn settings() -> Settings {
         client_certificate: None,
         client_key: None,
         tenant_token: String::new(),
+        proxies: Proxies::default(),
         device_tier: None,
         root: PathBuf::from("/"),
         key: PathBuf::new(),
@@ -28,11 +29,11 @@ fn settings() -> Settings {
 
 fn short() -> Limits {
     let time = Duration::from_millis(300);
-    Limits { connect: time, header: time, idle: time, body: time * 3 }
+    Limits { connect: time, proxy: time, header: time, idle: time, body: time * 3 }
 }
 
 fn http() -> Http {
-    Http::new(Trust::new(&settings()).expect("good"), short())
+    Http::new(Trust::new(&settings()).expect("good"), Proxies::default(), short())
 }
 
 /// A server that does `serve` with its only connection.
@@ -71,6 +72,26 @@ fn a_server_that_says_nothing_is_given_up() {
     }));
     assert_eq!((fault.kind, fault.error.code), (Kind::Transport, "NET-TIMEOUT"));
     assert!(fault.error.text.contains("no answer"), "{fault}");
+}
+
+#[test]
+fn a_proxy_that_says_nothing_is_given_up_and_named() {
+    let url = server(|stream| {
+        std::thread::sleep(Duration::from_secs(5));
+        drop(stream);
+    });
+    let proxy = url.trim_end_matches("/x?secret");
+    let proxies = Proxies::read(|name| (name == "https_proxy").then(|| proxy.to_owned()));
+    let mut settings = settings();
+    settings.skip_verify = true;
+    let http = Http::new(Trust::new(&settings).expect("good"), proxies, short());
+    let url = "https://server.example/";
+    let begin = Instant::now();
+    let request = Request { method: "GET", url, headers: &[], body: Payload::None, limit: 0 };
+    let fault = http.send(request).expect_err("too slow");
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert_eq!((fault.kind, fault.error.code), (Kind::Transport, "PROXY-TIMEOUT"));
+    assert!(fault.error.text.contains(proxy), "{fault}");
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub fn run(device: &Device, thimble: &Path, args: &[&str], tally: &mut Tally) ->
             _ => Err(io::Error::last_os_error()),
         });
     }
+    // Waited for by its number, in `Tracee::wait`.
+    #[allow(clippy::zombie_processes)]
     let child = command.spawn().expect("start setsid under ptrace");
     let tracee = Tracee { pid: child.id() as libc::pid_t, dir: device.dir().to_owned() };
     tracee.follow(&thimble, tally)

@@ -1,7 +1,8 @@
 //! `bench PATH/TO/thimble [--mib N] [--runs N]`: what an installation and an idle check cost, in MB/s, ms and KiB.
 //!
 //! Everything happens in a temporary directory (TMPDIR chooses the file system) and on the loopback interface.
-//! Peak memory is the kernel's VmHWM, watched in runs of their own so that watching does not slow the timed ones.
+//! Peak memory is the kernel's VmHWM (program text included) and, of it, RssAnon (what only this program has), watched
+//! in runs of their own so that watching does not slow the timed ones. CPU time hardly depends on what else runs.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -64,13 +65,14 @@ fn install(thimble: &Path, mib: u64, runs: usize) -> Result<(), String> {
             ..DeviceOptions::default()
         };
         let device = Device::new(&dir.path().join(verify), options);
-        let (mut seconds, mut peak) = (Vec::new(), 0);
+        let (mut seconds, mut peak, mut cpu) = (Vec::new(), Peak::default(), 0.0);
         // One run more than are counted: the first one allocates the slot's blocks.
         for run in 0..=runs {
-            let begin = Instant::now();
+            let (begin, used) = (Instant::now(), cpu_of_children()?);
             expect(0, run_once(&device, thimble, &["install", &name])?)?;
             if run > 0 {
                 seconds.push(begin.elapsed().as_secs_f64());
+                cpu += cpu_of_children()? - used;
             }
             if !device.slot_holds(3, &Content::File(image.clone())) {
                 return Err("the slot does not hold the image".to_owned());
@@ -78,17 +80,23 @@ fn install(thimble: &Path, mib: u64, runs: usize) -> Result<(), String> {
             expect(0, run_once(&device, thimble, &["rollback"])?)?;
         }
         for _ in 0..2 {
-            peak = peak.max(watch(&device, thimble, &["install", &name])?);
+            peak.add(watch(&device, thimble, &["install", &name])?);
             expect(0, run_once(&device, thimble, &["rollback"])?)?;
         }
         let bytes = (mib << 20) as f64 / 1e6;
         println!("  {what}:");
         println!(
-            "    {:.0} MB/s of image (median of {runs}; slowest {:.0}, fastest {:.0}), peak memory {peak} KiB",
+            "    {:.0} MB/s of image (median of {runs}; slowest {:.0}, fastest {:.0})",
             bytes / median(&mut seconds),
             bytes / seconds[seconds.len() - 1],
             bytes / seconds[0]
         );
+        println!(
+            "    {:.2} s of CPU, {:.0} MB per second of CPU",
+            cpu / runs as f64,
+            bytes * runs as f64 / cpu
+        );
+        println!("    {peak}");
     }
     Ok(())
 }
@@ -119,17 +127,18 @@ fn checks(thimble: &Path, runs: usize) -> Result<(), String> {
         expect(0, run_once(&device, thimble, &["check"])?)?;
         let first = begin.elapsed().as_secs_f64() * 1e3;
         let mut times = Vec::new();
-        let before = server.requests().len();
+        let (before, used) = (server.requests().len(), cpu_of_children()?);
         for _ in 0..runs * 4 {
             let begin = Instant::now();
             expect(0, run_once(&device, thimble, &["check"])?)?;
             times.push(begin.elapsed().as_secs_f64() * 1e3);
         }
+        let cpu = (cpu_of_children()? - used) * 1e3 / times.len() as f64;
         let requests = (server.requests().len() - before) as f64 / times.len() as f64;
         let polls = server.requests_of(What::Next).len();
-        let mut peak = 0;
+        let mut peak = Peak::default();
         for _ in 0..10 {
-            peak = peak.max(watch(&device, thimble, &["check"])?);
+            peak.add(watch(&device, thimble, &["check"])?);
         }
         let violations = server.violations();
         if polls == 0 || !violations.is_empty() {
@@ -137,11 +146,12 @@ fn checks(thimble: &Path, runs: usize) -> Result<(), String> {
         }
         println!("  {}:", if secure { "https (TLS 1.3, own CA)" } else { "http" });
         println!(
-            "    {:.1} ms (median of {}; slowest {:.1}), {requests:.1} requests, peak memory {peak} KiB",
+            "    {:.1} ms (median of {}; slowest {:.1}), {cpu:.1} ms of CPU with the scripts, {requests:.1} requests",
             median(&mut times),
             times.len(),
             times[times.len() - 1]
         );
+        println!("    {peak}");
         println!(
             "    the first one, which makes the key, authenticates and sends the inventory: {first:.1} ms"
         );
@@ -174,28 +184,60 @@ fn run_once(device: &Device, thimble: &Path, args: &[&str]) -> Result<Option<i32
     child.wait().map(|status| status.code()).map_err(|error| error.to_string())
 }
 
-/// Peak memory in KiB. The number only grows while a program runs, so the last one seen counts.
-fn watch(device: &Device, thimble: &Path, args: &[&str]) -> Result<u64, String> {
+/// Peak memory in KiB.
+#[derive(Default)]
+struct Peak {
+    all: u64,
+    anonymous: u64,
+}
+
+impl Peak {
+    fn add(&mut self, other: Peak) {
+        self.all = self.all.max(other.all);
+        self.anonymous = self.anonymous.max(other.anonymous);
+    }
+}
+
+impl std::fmt::Display for Peak {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "peak memory {} KiB, of it anonymous {} KiB", self.all, self.anonymous)
+    }
+}
+
+/// Runs it and looks at its memory all the time, or every millisecond of a long run. VmHWM only grows while a program
+/// runs, so the last number seen counts; of RssAnon the largest.
+fn watch(device: &Device, thimble: &Path, args: &[&str]) -> Result<Peak, String> {
     let mut child = start(device, thimble, args)?;
     let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
+    let mut peak = Peak::default();
     loop {
+        // Before that name it is still the shell that starts it.
         if let Ok(text) = fs::read_to_string(&status)
             && text.starts_with("Name:\tthimble\n")
         {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let number = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
-            peak = number.unwrap_or(peak);
+            let number = |name: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+            };
+            peak.add(Peak { all: number("VmHWM:"), anonymous: number("RssAnon:") });
         }
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
             expect(0, status.code())?;
-            return if peak > 0 { Ok(peak) } else { Err("it was too fast to be watched".to_owned()) };
+            return if peak.all > 0 { Ok(peak) } else { Err("it was too fast to be watched".to_owned()) };
         }
-        // Long runs are watched now and then, short ones all the time.
-        if peak > 0 && args[0] == "install" {
+        if peak.all > 0 && args[0] == "install" {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Seconds of CPU that all ended children have used, from /proc/self/stat, which counts hundredths.
+fn cpu_of_children() -> Result<f64, String> {
+    let stat = fs::read_to_string("/proc/self/stat").map_err(|error| error.to_string())?;
+    // Behind the name the third field is first; cutime and cstime are the 16th and 17th.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(13).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    Ok(ticks as f64 / 100.0)
 }
 
 fn start(device: &Device, thimble: &Path, args: &[&str]) -> Result<Child, String> {

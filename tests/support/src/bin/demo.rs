@@ -58,6 +58,8 @@ struct Release {
     id: &'static str,
     name: &'static str,
     self_test: &'static str,
+    /// What the last `check` of it ends with: 0 for a success, 5 for a failure that the server knows of.
+    code: i32,
 }
 
 impl Demo {
@@ -94,6 +96,7 @@ impl Demo {
             id: "00000000-0000-4000-8000-000000000002",
             name: "release-2",
             self_test: "echo 'self-test: all is well' >&2",
+            code: 0,
         };
         self.offer(&good)?;
         self.update(&good)?;
@@ -103,6 +106,7 @@ impl Demo {
             id: "00000000-0000-4000-8000-000000000003",
             name: "release-3",
             self_test: "echo 'self-test: the sensor does not answer' >&2\nexit 1",
+            code: 5,
         };
         self.offer(&bad)?;
         self.update(&bad)?;
@@ -184,7 +188,13 @@ impl Demo {
                 let Some(code) = code else {
                     return Err("the agent was killed, but not by a reboot".to_owned());
                 };
-                println!("     ends with exit code {code}");
+                let meaning = match code {
+                    0 => " (well done)",
+                    5 => " (a deployment failed, the server knows)",
+                    _ => "",
+                };
+                println!("     ends with exit code {code}{meaning}");
+                self.check(code == release.code, &format!("the last check ended with exit code {code}"));
                 return Ok(());
             }
             let (before, slot) = (self.device.env(), self.device.running_slot());
