@@ -23,6 +23,14 @@ impl JournalFile {
         }
     }
 
+    /// The update in progress, for commands that only look: `None` also if it cannot be read.
+    pub fn look(&self) -> Option<Record> {
+        match self.record.look() {
+            Ok(Loaded::Content(content)) => Record::decode(&content).ok(),
+            Ok(Loaded::Nothing | Loaded::Damaged(_)) | Err(_) => None,
+        }
+    }
+
     /// The update in progress, if there is one. A record that cannot be read is set aside and reported; the agent
     /// starts from idle (U62 PICK).
     ///
