@@ -5,6 +5,7 @@
 mod show;
 
 use super::args::{Control, Who};
+use super::controls::{lives, pool_store};
 use super::setup::Place;
 use super::{complain, say};
 use std::fs::File;
@@ -16,32 +17,17 @@ use thimble::agent::control::{
 };
 use thimble::error::{Context, Error, Result};
 use thimble::json::{self, Number, Object, Value};
-use thimble::store::{Moment, PoolStore};
+use thimble::store::Moment;
 use thimble::sys::{clock, file};
 
 /// Longest map that is read: that of a dropped-in one.
 const LARGEST: u64 = 16 << 10;
 
-/// How long maps live, by the configuration (K19, K20).
-fn lives(place: &Place) -> Lifetimes {
-    let config = &place.config;
-    Lifetimes::new(
-        config.control_map_expiration,
-        config.control_map_boot_expiration,
-        Some(config.update_poll_interval),
-    )
-}
-
-/// The maps of this device.
-fn pool_store(place: &Place) -> PoolStore {
-    PoolStore::open(&place.dirs.datastore, &clock::boot_id(&place.root), lives(place))
-}
-
 /// Does what is asked for.
 ///
 /// # Errors
 /// `CONTROL-MAP`: the map is not valid. `CONTROL-PERMISSION`. `CONTROL-LIFETIME`: a pause would not last. And those of
-/// [`PoolStore::modify`].
+/// [`thimble::store::PoolStore::modify`].
 pub fn run(place: &Place, what: Control) -> Result<ExitCode> {
     match what {
         Control::Show { json } => {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use thimble::agent::Record;
-use thimble::error::Result;
+use thimble::error::{Error, Result};
 use thimble::ports::Journal;
 use thimble::store::{Durable, Loaded};
 use thimble::sys::file;
@@ -23,11 +23,18 @@ impl JournalFile {
         }
     }
 
-    /// The update in progress, for commands that only look: `None` also if it cannot be read.
-    pub fn look(&self) -> Option<Record> {
-        match self.record.look() {
-            Ok(Loaded::Content(content)) => Record::decode(&content).ok(),
-            Ok(Loaded::Nothing | Loaded::Damaged(_)) | Err(_) => None,
+    /// The update in progress, for commands that only look: changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn look(&self) -> Result<Option<Record>> {
+        match self.record.look()? {
+            Loaded::Content(content) if !content.is_empty() => {
+                let record = Record::decode(&content);
+                record.map(Some).map_err(|why| Error::new("JOURNAL-RECORD", why.0))
+            }
+            Loaded::Content(_) | Loaded::Nothing => Ok(None),
+            Loaded::Damaged(what) => Err(Error::new("STORE-DAMAGED", what)),
         }
     }
 

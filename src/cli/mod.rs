@@ -2,6 +2,7 @@
 
 pub mod args;
 mod control;
+mod controls;
 mod depot;
 mod host;
 mod journal;
@@ -170,6 +171,7 @@ struct Adapters {
     server: server::DeviceApi,
     depot: depot::ArtifactDepot,
     software: host::SoftwareStore,
+    controls: controls::ControlMaps,
     machine: host::Machine,
 }
 
@@ -186,7 +188,8 @@ impl Adapters {
             server: server::DeviceApi::new(place.clone(), client.clone()),
             depot: depot::ArtifactDepot::new(place.clone(), client, announce),
             software: host::SoftwareStore(InstalledStore::new(&place.dirs.datastore)),
-            machine: host::Machine { root: place.root.clone(), log_dir: place.log_dir() },
+            controls: controls::ControlMaps::new(&place),
+            machine: host::Machine::new(&place),
             place,
         })
     }
@@ -202,6 +205,7 @@ impl Adapters {
         let intervals = Intervals {
             update: config.update_poll_interval,
             inventory: config.inventory_poll_interval,
+            control: config.control_map_poll_interval,
             retry: config.retry_poll_interval,
             retry_count: config.retry_poll_count,
         };
@@ -212,6 +216,7 @@ impl Adapters {
             server: &mut self.server,
             depot: &mut self.depot,
             software: &mut self.software,
+            controls: &mut self.controls,
             host: &mut self.machine,
         };
         let mut driver = Driver::new(world, mode, intervals, time_scale);

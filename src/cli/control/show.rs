@@ -2,11 +2,12 @@
 //! ASCII, 80 columns where IDs let it. With `--json` for programs.
 
 use super::super::args::OUR_ID;
+use super::super::controls::pool_store;
 use super::super::say;
 use super::super::setup::Place;
 use std::time::Duration;
-use thimble::agent::Record;
 use thimble::agent::control::{Action, Explanation, Lifetimes, Listed, Point, Pool, StateRule, Verdict};
+use thimble::agent::{Record, State};
 use thimble::json::{self, Array, Number, Value};
 use thimble::sys::clock;
 
@@ -20,7 +21,7 @@ pub fn show(place: &Place, pool: &Pool, lives: Lifetimes, as_json: bool) {
         lives,
         maps: pool.maps(now).collect(),
         points: Point::ALL.map(|point| pool.explain(point, now)),
-        update: place.journal().look(),
+        update: place.journal().look().map_err(|e| e.to_string()),
         files: Files::find(place),
     };
     if as_json {
@@ -35,18 +36,19 @@ struct Seen<'a> {
     lives: Lifetimes,
     maps: Vec<Listed<'a>>,
     points: [Explanation; 3],
-    update: Option<Record>,
+    update: std::result::Result<Option<Record>, String>,
     files: Files,
 }
 
 impl Seen<'_> {
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![match &self.update {
-            None => "update: none in progress".to_owned(),
-            Some(record) if record.state.deployment() == Some("") => {
+            Err(e) => format!("update: not known ({e})"),
+            Ok(None) => "update: none in progress".to_owned(),
+            Ok(Some(record)) if record.state.deployment() == Some("") => {
                 "update: one by hand is in progress; it asks no maps".to_owned()
             }
-            Some(record) => {
+            Ok(Some(record)) => {
                 let id = record.state.deployment().unwrap_or_default();
                 match paused(record) {
                     Some(point) => format!("update: deployment {id}\n  is paused before {}", short(point)),
@@ -106,13 +108,15 @@ impl Seen<'_> {
             let members = [("verdict", text(explanation.verdict.word())), ("by", by)];
             (explanation.point.word().to_owned(), object(members))
         });
-        let update = self.update.as_ref().map_or(Value::Null, |record| {
-            object([
+        let update = match &self.update {
+            Err(e) => object([("error", text(e))]),
+            Ok(None) => Value::Null,
+            Ok(Some(record)) => object([
                 ("deployment", text(record.state.deployment().unwrap_or_default())),
                 ("state", text(record.state.name())),
                 ("paused_before", paused(record).map_or(Value::Null, |point| text(point.word()))),
-            ])
-        });
+            ]),
+        };
         let files = |files: &[String]| Value::Array(files.iter().map(|file| text(file)).collect::<Array>());
         object([
             ("maps", Value::Array(maps.collect::<Array>())),
@@ -179,11 +183,10 @@ fn short(point: Point) -> &'static str {
 
 /// Where the update waits, if the maps say so.
 fn paused(record: &Record) -> Option<Point> {
-    let name = record.state.name();
-    match name.strip_prefix("Send").unwrap_or(name) {
-        "PauseInstall" => Some(Point::Install),
-        "PauseReboot" => Some(Point::Reboot),
-        "PauseCommit" => Some(Point::Commit),
+    match record.state {
+        State::SendPauseInstall(_) | State::PauseInstall(_) => Some(Point::Install),
+        State::SendPauseReboot(_) | State::PauseReboot(_) => Some(Point::Reboot),
+        State::SendPauseCommit(_) | State::PauseCommit(_) => Some(Point::Commit),
         _ => None,
     }
 }
@@ -213,7 +216,7 @@ struct Files {
 
 impl Files {
     fn find(place: &Place) -> Files {
-        let [_, directory] = super::pool_store(place).directories();
+        let [_, directory] = pool_store(place).directories();
         let mut names: Vec<String> = std::fs::read_dir(directory)
             .into_iter()
             .flatten()
