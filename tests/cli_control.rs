@@ -632,7 +632,7 @@ fn every_command_wakes_a_daemon_that_waits_in_a_pause() {
     for (args, last) in wakers {
         let scene = paused_before_commit("wake");
         let mut daemon = scene.daemon();
-        soon(|| scene.daemon_log().contains("ArtifactCommit_Enter: pause"));
+        soon(|| scene.daemon_log().contains("it goes on with PauseCommit"));
         let looked = scene.daemon_log().len();
         control(&scene, args).expect(0);
         match last {
@@ -648,7 +648,7 @@ fn every_command_wakes_a_daemon_that_waits_in_a_pause() {
 fn a_dropped_in_file_wakes_a_daemon_that_waits_in_a_pause() {
     let scene = paused_before_commit("dropwake");
     let mut daemon = scene.daemon();
-    soon(|| scene.daemon_log().contains("ArtifactCommit_Enter: pause"));
+    soon(|| scene.daemon_log().contains("it goes on with PauseCommit"));
     drop_in(&scene, "app.json", &map(OURS, 0, ""));
     scene.wait_until(|server| server.statuses(ID).last().is_some_and(|last| last == "success"));
     assert_eq!(daemon.stop(), Some(0), "{}", scene.daemon_log());
