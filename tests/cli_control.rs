@@ -113,6 +113,26 @@ fn soon(what: impl Fn() -> bool) {
 // ---- What the commands do.
 
 #[test]
+fn help_names_every_command_and_option_of_control_in_lines_of_bounded_length() {
+    let output = Command::new(THIMBLE).arg("--help").output().expect("it starts");
+    let help = String::from_utf8(output.stdout).expect("UTF-8");
+    for words in [
+        "control show",
+        "control pause|continue|force-continue|fail POINT",
+        "control delete",
+        "control set FILE|-",
+        "--then",
+        "--once",
+        "--id UUID",
+        "--priority N",
+        "--json",
+    ] {
+        assert!(help.contains(words), "{words}");
+    }
+    assert!(help.lines().all(|line| line.len() <= 112), "{help}");
+}
+
+#[test]
 fn on_a_device_without_maps_looking_and_taking_back_leave_no_trace() {
     let scene = scene("empty");
     let before = names(&store(&scene));
@@ -652,4 +672,30 @@ fn a_dropped_in_file_wakes_a_daemon_that_waits_in_a_pause() {
     drop_in(&scene, "app.json", &map(OURS, 0, ""));
     scene.wait_until(|server| server.statuses(ID).last().is_some_and(|last| last == "success"));
     assert_eq!(daemon.stop(), Some(0), "{}", scene.daemon_log());
+}
+
+#[test]
+fn a_pause_for_once_ends_by_itself_when_half_its_life_has_passed() {
+    let mut scene = Scene::configured("once", THIMBLE, &[("UpdateControlMapExpirationTimeSeconds", "6")]);
+    scene.offer(&Scene::release());
+    control(&scene, &["pause", "install", "--once"]).expect(0);
+    let begun = Instant::now();
+    let ending = scene.update();
+    assert_eq!(ending.code, 0, "{}", ending.output);
+    assert!(begun.elapsed() > Duration::from_secs(2), "it did not wait");
+    assert_eq!(scene.statuses()[..3], ["downloading", "pause_before_installing", "installing"]);
+    scene.assert_new();
+}
+
+#[test]
+fn an_installation_by_hand_asks_no_maps() {
+    let mut scene = scene("byhand");
+    control(&scene, &["fail", "install", "reboot", "commit"]).expect(0);
+    let artifact = scene.artifact(&Scene::release()).display().to_string();
+    scene.run(&["install", &artifact]).expect(0);
+    assert!(control(&scene, &["show"]).stdout.starts_with("update: one by hand is in progress"));
+    scene.device.boot();
+    scene.run(&["commit"]).expect(0);
+    control(&scene, &["delete"]).expect(0);
+    scene.assert_new();
 }

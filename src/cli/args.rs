@@ -59,9 +59,11 @@ Options of commands:
   control show --json          the same for programs
 
 Exit codes: 0 well done, 1 error, 2 no update in progress (commit, rollback, resume), 4 restart needed
-(--reboot-exit-code). For check also: 3 another thimble is at work, 5 a deployment failed, 6 an update waits; see
-README.md. Update control is explained in docs/update-control.md; its commands may be used at any time, also while
-a daemon runs, and need write permission to the data store.
+(--reboot-exit-code). For check also: 3 another thimble is at work, 5 a deployment failed, 6 an update waits;
+see README.md.
+
+Update control: docs/update-control.md. Its commands work at any time, also beside a daemon; who uses them needs
+permission to write to the data store.
 ";
 
 /// Whose word it is that is given by `control pause` and its kind, unless `--id` says otherwise. Spells the name of
