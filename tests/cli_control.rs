@@ -296,7 +296,7 @@ fn where_maps_expire_at_once_a_pause_is_refused_and_a_map_comes_with_a_warning()
     ran.expect(1).says("").complains("CONTROL-LIFETIME").complains("UpdateControlMapExpirationTimeSeconds");
     assert_eq!(maps(&scene), []);
     let ran = set(&scene, &map(OTHER, 0, &rule("commit", "pause", "fail", "pause")));
-    ran.expect(0).says("0\n").complains("warning: update control maps expire at once");
+    ran.expect(0).says("0\n").complains("update control maps expire at once");
     assert_eq!(verdicts(&scene)[2], "fail");
     control(&scene, &["delete", "--id", OTHER]).expect(0).says("0\n");
     // Twice the poll interval where only that is given.

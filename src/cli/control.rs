@@ -36,10 +36,6 @@ pub fn run(place: &Place, what: Control) -> Result<ExitCode> {
         }
         Control::Set { source } => {
             let map = read(&source)?;
-            let zero = lives(place).normal.is_zero() && !map.is_empty();
-            if zero {
-                complain(&format!("warning: {AT_ONCE}"));
-            }
             change(place, |_| Ok(map.clone()))?;
         }
         Control::Say { who, action, points, then, once } => {
