@@ -1,6 +1,6 @@
 //! The traits through which an effect reaches the world. Small, and in the words of the domain.
 
-use crate::agent::control::{ControlMap, Explanation, Lifetimes, Point, Pool, Refused};
+use crate::agent::control::{ControlMap, Explanation, Point, Pool, Refused};
 use crate::agent::scripts::ScriptSet;
 use crate::agent::{Artifact, Errand, Installed, Offer, Reboot, Record, Status};
 use crate::error::{Error, Result};
@@ -173,8 +173,6 @@ pub trait Controls {
     fn remove(&mut self, deployment: &str) -> Result<()>;
     /// No update is in progress: drops what has expired (K15).
     fn idle(&mut self) -> Result<()>;
-    /// How long maps live.
-    fn lives(&self) -> Lifetimes;
 }
 
 /// Why a wait ended.

@@ -25,13 +25,12 @@ pub fn pool_store(place: &Place) -> PoolStore {
 /// The maps, for the driver.
 pub struct ControlMaps {
     store: PoolStore,
-    lives: Lifetimes,
 }
 
 impl ControlMaps {
     /// Those of this device.
     pub fn new(place: &Place) -> ControlMaps {
-        ControlMaps { store: pool_store(place), lives: lives(place) }
+        ControlMaps { store: pool_store(place) }
     }
 }
 
@@ -64,9 +63,5 @@ impl Controls for ControlMaps {
             }
             other => other.map(|_| ()),
         }
-    }
-
-    fn lives(&self) -> Lifetimes {
-        self.lives
     }
 }

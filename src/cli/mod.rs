@@ -1,6 +1,7 @@
 //! What the program does for each command: builds the real world out of the adapters and hands it to the driver.
 
 pub mod args;
+mod control;
 mod controls;
 mod depot;
 mod host;
@@ -111,6 +112,7 @@ fn with_place(global: &Global, command: Command) -> Result<ExitCode> {
                 "no thimble daemon works on this data store; `thimble check` asks for a deployment by itself",
             )),
         },
+        Command::Control(what) => control::run(&place, what),
         Command::Bootstrap => bootstrap(place, global.force_bootstrap),
         Command::Help | Command::Version => Ok(ExitCode::SUCCESS),
     }

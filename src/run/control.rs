@@ -124,7 +124,6 @@ impl Driver<'_> {
                 Err(e) => return self.judged(GIVEN_UP, Err(e)),
             };
             if !decision.pool.is_empty() {
-                self.warn_of_lifetimes();
                 log::info!("{}", decision.explanation);
             }
             match decision.explanation.verdict {
@@ -277,15 +276,6 @@ impl Driver<'_> {
     pub(super) fn take_in_maps(&mut self) {
         if let Err(e) = self.world.controls.pool() {
             log::warn!("{e}");
-        }
-    }
-
-    fn warn_of_lifetimes(&mut self) {
-        if self.world.controls.lives().normal.is_zero() && !std::mem::replace(&mut self.warned, true) {
-            log::warn!(
-                "update control maps expire at once: set UpdateControlMapExpirationTimeSeconds (or \
-                 UpdatePollIntervalSeconds) in the configuration"
-            );
         }
     }
 }

@@ -99,8 +99,6 @@ pub struct Driver<'a> {
     failed: bool,
     /// A pause begins: when its next decision is due.
     paused: Option<control::Due>,
-    /// It was said that maps expire at once.
-    warned: bool,
 }
 
 /// What came of an effect.
@@ -137,7 +135,6 @@ impl<'a> Driver<'a> {
             deployment: None,
             failed: false,
             paused: None,
-            warned: false,
         }
     }
 

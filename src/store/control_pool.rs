@@ -33,6 +33,8 @@ pub struct PoolStore {
     boot_id: String,
     lives: Lifetimes,
     drop_ins: DropIns,
+    /// It was said that maps expire at once.
+    warned: bool,
 }
 
 impl PoolStore {
@@ -43,7 +45,13 @@ impl PoolStore {
             "" => format!("unknown-{}", std::process::id()),
             known => known.to_owned(),
         };
-        PoolStore { datastore: datastore.to_owned(), boot_id, lives, drop_ins: DropIns::new(datastore) }
+        PoolStore {
+            datastore: datastore.to_owned(),
+            boot_id,
+            lives,
+            drop_ins: DropIns::new(datastore),
+            warned: false,
+        }
     }
 
     /// The maps in force, for commands that only look: changes nothing on disk, takes no lock, and leaves alone what
@@ -81,6 +89,9 @@ impl PoolStore {
             let before = pool.clone();
             let taken = this.drop_ins.take(&mut pool, this.moment());
             let result = change(&mut pool, this.moment());
+            if pool.changes() != before.changes() {
+                this.warn_of_lifetimes();
+            }
             // A new boot alone is no reason to write an empty pool.
             if !(pool.is_empty() && pool == before) {
                 let new = pool.encode(&this.boot_id, clock::since_boot());
@@ -106,6 +117,15 @@ impl PoolStore {
     /// Directories in which something happens when the maps change, those that may be missing last.
     pub fn directories(&self) -> [PathBuf; 2] {
         [self.datastore.clone(), self.drop_ins.directory().to_owned()]
+    }
+
+    fn warn_of_lifetimes(&mut self) {
+        if self.lives.normal.is_zero() && !std::mem::replace(&mut self.warned, true) {
+            log::warn!(
+                "update control maps expire at once: set UpdateControlMapExpirationTimeSeconds (or \
+                 UpdatePollIntervalSeconds) in the configuration"
+            );
+        }
     }
 
     fn record(&self) -> Durable {

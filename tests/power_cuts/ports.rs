@@ -5,7 +5,7 @@ use super::handler::{Handler, failed};
 use super::machine::{Down, Shared, interrupted};
 use super::scenario::{Fails, Kind};
 use std::time::Duration;
-use thimble::agent::control::{ControlMap, Lifetimes, Point, Pool, Refused};
+use thimble::agent::control::{ControlMap, Point, Pool, Refused};
 use thimble::agent::scripts::{Action, ScriptSet, Step};
 use thimble::agent::{Artifact, Installed, Offer, Record, SAVE_LIMIT, Status};
 use thimble::error::{Error, Result};
@@ -198,10 +198,6 @@ impl Controls for Port {
 
     fn idle(&mut self) -> Result<()> {
         Ok(())
-    }
-
-    fn lives(&self) -> Lifetimes {
-        Lifetimes::new(None, None, None)
     }
 }
 
