@@ -1,6 +1,6 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs clean
+.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
@@ -56,6 +56,9 @@ conformance-list: build ## the same; rewrites tests/conformance-expected-failure
 docs: ## the pictures in docs/, after a change of the state machine
 	@bash .ci/setup --check docs
 	dot -Tsvg docs/state-machine.dot -o docs/state-machine.svg
+
+man: ## read the manual page
+	man -l packaging/man/thimble.8
 
 clean: ## remove what was built
 	$(CARGO) clean
