@@ -29,7 +29,7 @@ pub struct Bus {
 /// Something came.
 pub enum Event {
     /// A call of a method.
-    Call(Call),
+    Call(Box<Call>),
     /// We own a name.
     Acquired(String),
     /// Somebody else owns it now.
@@ -243,7 +243,7 @@ fn event(message: MarshalledMessage) -> Option<Event> {
             {
                 texts.push(text);
             }
-            Some(Event::Call(Call { message, texts }))
+            Some(Event::Call(Box::new(Call { message, texts })))
         }
         MessageType::Signal if message.dynheader.sender.as_deref() == Some("org.freedesktop.DBus") => {
             let name = || message.body.parser().get::<String>().ok().filter(|name| !name.starts_with(':'));
