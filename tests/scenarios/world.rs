@@ -6,14 +6,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
+use thimble::agent::control::{ControlMap, Point, Pool, Refused};
 use thimble::agent::schedule::Intervals;
 use thimble::agent::scripts::{ScriptSet, select};
 use thimble::agent::{
-    Artifact, Command, Facts, Installed, Offer, Reboot, Record, State, Status, StopPoint, command, resume,
+    Artifact, Command, Facts, Installed, Offer, Reboot, Record, State, Status, StopPoint, Trial, command,
+    resume,
 };
 use thimble::error::{Error, Result};
 use thimble::ports::{
-    Cursor, Depot, Fault, Host, Journal, Payload, PayloadFiles, Scripts, ScriptsEnd, Server, Software, Woke,
+    Controls, Cursor, Decision, Depot, Fault, Host, Journal, Next, Payload, PayloadFiles, Scripts,
+    ScriptsEnd, Server, Software, Woke,
 };
 use thimble::run::{Driver, INTERRUPTED, Mode, World as Ports};
 
@@ -188,24 +191,26 @@ impl Port {
 
     fn begin(&self) -> (State, Option<thimble::agent::Wait>) {
         let Some(record) = self.record() else { return (State::IdleEnter, None) };
-        let facts = Facts { same_boot: record.boot_id == self.boot_id() };
+        let facts = Facts { same_boot: record.boot_id == self.boot_id(), trial: Trial::NotKnown };
         (resume(record, facts), None)
     }
 
     fn drive(&self, mode: Mode, state: State) {
-        let [mut journal, mut scripts, mut server, mut software, mut host] = [(); 5].map(|()| self.clone());
+        let [mut journal, mut scripts, mut server, mut controls, mut software, mut host] =
+            [(); 6].map(|()| self.clone());
         let mut depot = Store { port: self.clone(), handler: self.clone() };
         let world = Ports {
             journal: &mut journal,
             scripts: &mut scripts,
             server: &mut server,
+            controls: &mut controls,
             depot: &mut depot,
             software: &mut software,
             host: &mut host,
         };
         let (retry, retry_count) = self.0.borrow().scenario.retry;
         let retry = Duration::from_secs(retry);
-        let intervals = Intervals { update: DAY, inventory: DAY, retry, retry_count };
+        let intervals = Intervals { update: DAY, inventory: DAY, retry, retry_count, control: DAY };
         Driver::new(world, mode, intervals, 1.0).run(state, None);
     }
 
@@ -295,11 +300,15 @@ impl Server for Port {
         self.0.borrow_mut().request("inventory")
     }
 
-    fn next_deployment(&mut self) -> std::result::Result<Option<Offer>, Fault> {
+    fn next_deployment(&mut self) -> std::result::Result<Option<Next>, Fault> {
         let mut world = self.0.borrow_mut();
         world.request("next")?;
         let offer = Offer { id: "d1".into(), uri: "http://server/d1".into() };
-        Ok((!world.closed).then_some(offer))
+        Ok((!world.closed).then_some(Next { offer, control_map: Ok(None) }))
+    }
+
+    fn control_map(&mut self, _: &str) -> std::result::Result<ControlMap, Fault> {
+        Err(Fault::Other(Error::new("NET", "nobody asks where there are no maps")))
     }
 
     fn report(&mut self, deployment: &str, status: Status) -> std::result::Result<(), Fault> {
@@ -347,6 +356,30 @@ impl Software for Port {
     }
 }
 
+/// There are no maps.
+impl Controls for Port {
+    fn pool(&mut self) -> Result<Pool> {
+        Ok(Pool::default())
+    }
+
+    fn decide(&mut self, point: Point) -> Result<Decision> {
+        let (pool, at) = (Pool::default(), self.now());
+        Ok(Decision { explanation: pool.explain(point, at), pool, at })
+    }
+
+    fn replace(&mut self, _: &str, _: &ControlMap) -> Result<std::result::Result<(), Refused>> {
+        failed("control map")
+    }
+
+    fn remove(&mut self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn idle(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Host for Port {
     fn now(&self) -> Duration {
         self.0.borrow().now
@@ -364,6 +397,10 @@ impl Host for Port {
         }
         world.now = world.now.max(until);
         Woke::Time
+    }
+
+    fn wait_or_controls(&mut self, until: Duration) -> Woke {
+        self.wait(until)
     }
 
     fn reboot(&mut self) -> Result<()> {
