@@ -20,7 +20,7 @@ test: ## all tests; needs nothing but this repository
 	@bash .ci/setup --check build test
 	$(CARGO) test --workspace --locked
 
-demo: ## two updates of a simulated device, one good, one that fails its self-test and is undone
+demo: ## three updates of a simulated device: one good, one that is undone, one that waits for a person
 	@bash .ci/setup --check build test
 	$(CARGO) build --locked --workspace --bins
 	target/debug/demo target/debug/thimble

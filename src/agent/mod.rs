@@ -23,7 +23,7 @@ pub use effect::{Effect, effect};
 pub use next::{Outcome, next};
 pub use persist::{Record, Unreadable, Wait, WaitFor};
 pub use provides::{INCONSISTENT, Installed, installed_after};
-pub use resume::{Facts, resume};
+pub use resume::{Facts, Trial, resume};
 pub use state::{
     Artifact, Cause, End, Errand, Offer, Origin, Reboot, SAVE_LIMIT, State, Undo, Update, Verdict,
 };

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
-use thimble::agent::{self, Offer};
+use thimble::agent::{self, Offer, Trial};
 use thimble::artifact::{self, Options, VerifyKey};
 use thimble::boot::Environment;
 use thimble::boot::native::Native;
@@ -120,6 +120,22 @@ impl ArtifactDepot {
             clears: header.clears,
             payload: header.payload_type,
         })
+    }
+
+    /// What has become of a root file system that is being tried.
+    pub fn trial(&mut self, payload: &str) -> Trial {
+        if self.runs_module(payload) {
+            return Trial::NotKnown;
+        }
+        match self.rootfs.facts() {
+            Ok(facts) if !facts.pending => Trial::Over,
+            Ok(facts) if facts.running == facts.boot_part => Trial::Running,
+            Ok(_) => Trial::Waiting,
+            Err(e) => {
+                log::warn!("{e}");
+                Trial::NotKnown
+            }
+        }
     }
 
     /// Whether payloads of this type are for an Update Module (decision 16).

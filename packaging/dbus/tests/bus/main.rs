@@ -1,0 +1,7 @@
+//! thimble-dbus on a real bus, with clients written to the published interface: gdbus, dbus-send, python3-dbus.
+
+mod authentication;
+mod device;
+mod life;
+mod standard;
+mod update;
