@@ -73,30 +73,34 @@ fn each_interval_counts_from_the_start_of_its_errand() {
     // Each errand takes half of its interval.
     let scene = scene("start", "12", NEVER);
     scene.rootfs_script("Sync_Enter_00", "sleep 0.6");
+    let begin = Instant::now();
     let mut daemon = scene.daemon();
     scene.wait_until(|server| count(server, What::Next) == 4);
     assert_eq!(daemon.stop(), Some(0));
     assert_eq!(count(&scene.server, What::Inventory), 1);
     let gaps = gaps(&scene.server, What::Next);
-    let whole: Duration = gaps.iter().sum();
+    let whole = scene.server.requests_of(What::Next)[3].arrived - begin;
     // A request may be late on a busy machine, but not all of them; none comes ahead of its clock.
     assert!(
         gaps.iter().min().expect("some") < &Duration::from_millis(1700),
         "counted from the end: {gaps:?}"
     );
-    assert!(whole >= Duration::from_millis(3 * 1200 - 300), "too soon: {gaps:?}");
+    assert!(whole >= Duration::from_millis(3 * 1200), "too soon: {whole:?}, {gaps:?}");
 }
 
 #[test]
 fn both_clocks_run_side_by_side() {
     let scene = scene("both", "5", "12");
+    let begin = Instant::now();
     let mut daemon = scene.daemon();
     scene.wait_until(|server| count(server, What::Inventory) == 4);
+    let took = begin.elapsed();
     assert_eq!(daemon.stop(), Some(0));
-    let (checks, inventories) = (gaps(&scene.server, What::Next), gaps(&scene.server, What::Inventory));
-    // 3.6 s have passed: seven checks are due in that time, and the one at the start.
-    assert!((5..=9).contains(&(checks.len() + 1)), "{checks:?}");
-    assert!(inventories.iter().sum::<Duration>() >= Duration::from_millis(3500), "{inventories:?}");
+    // Three intervals at least have passed, and no check came ahead of its clock.
+    assert!(took >= Duration::from_millis(3 * 1200), "{took:?}");
+    let checks = count(&scene.server, What::Next);
+    let most = 2 + took.as_millis() / 500;
+    assert!(checks >= 4 && checks as u128 <= most, "{checks} checks in {took:?}");
 }
 
 #[test]
@@ -165,11 +169,12 @@ fn a_forced_check_starts_its_interval_anew() {
     let mut daemon = scene.daemon();
     scene.wait_until(|server| count(server, What::Next) == 1);
     thread::sleep(Duration::from_millis(1000));
+    let forced = Instant::now();
     daemon.signal(libc::SIGUSR1);
     scene.wait_until(|server| count(server, What::Next) == 3);
     assert_eq!(daemon.stop(), Some(0));
-    let gaps = gaps(&scene.server, What::Next);
-    assert!(gaps[1] >= Duration::from_millis(1950), "{gaps:?}");
+    let after = scene.server.requests_of(What::Next)[2].arrived - forced;
+    assert!(after >= Duration::from_secs(2), "{after:?}");
 }
 
 #[test]
