@@ -133,7 +133,8 @@ pub fn poll(fds: &[(RawFd, For)], timeout: Option<Duration>) -> std::io::Result<
     let n = unsafe { libc::ppoll(list.as_mut_ptr(), list.len() as libc::nfds_t, time, &mask) };
     if n > 0 {
         // The kernel looks at the descriptors first: where one is always ready, a signal would never come through.
-        let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: as above.
+        let zero: libc::timespec = unsafe { std::mem::zeroed() };
         // SAFETY: no descriptors; both pointers are to live values.
         unsafe { libc::ppoll(std::ptr::null_mut(), 0, &zero, &mask) };
     }
