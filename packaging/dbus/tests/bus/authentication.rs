@@ -1,11 +1,10 @@
 //! io.mender.Authentication1.
 
-use crate::device::{AUTHENTICATION, Device, Process, bad, good, is_root, wait_for, write_token};
-use crate::device::{Monitor, run};
+use crate::device::{AUTHENTICATION, Device, Process, bad, good, is_root, run, wait_for, write_token};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const SERVER: &str = "https://updates.example.com";
@@ -285,9 +284,8 @@ fn only_root_gets_the_token() {
         assert!(said.contains("org.freedesktop.DBus.Error.AccessDenied"), "{method}: {said}");
     }
     // Nor by listening.
-    let mut outsider = Monitor::start(&mut nobody("gdbus"));
+    let mut outsider = device.listen(&mut nobody("gdbus"));
     let mut monitor = device.monitor();
-    std::thread::sleep(Duration::from_millis(300));
     device.put_token("newer", SERVER);
     assert_eq!(monitor.next(), is("newer"));
     outsider.quiet(Duration::from_millis(300));
@@ -296,5 +294,4 @@ fn only_root_gets_the_token() {
     command.arg("--root").arg(device.root()).stdout(Stdio::null());
     let said = bad(run(&mut command, "util-linux"));
     assert!(said.contains("DBUS-NAME") && said.contains("policy file"), "{said}");
-    let _: &Command = &command;
 }
