@@ -64,10 +64,15 @@ impl Stage {
             stage.module(reboot, rollback, &scenario.whens);
         }
         for (file, event) in scenario.all_scripts().iter().filter(|(f, _)| !f.starts_with("Artifact")) {
-            let path = format!("etc/mender/scripts/{file}");
-            stage.scene.device.write_script(&path, &format!("#!/bin/sh\n{}", stage.note(event)));
+            stage.rootfs_script(file, event);
         }
         stage
+    }
+
+    /// Puts a noting script of the root file system in place.
+    pub fn rootfs_script(&self, file: &str, event: &str) {
+        let path = format!("etc/mender/scripts/{file}");
+        self.scene.device.write_script(&path, &format!("#!/bin/sh\n{}", self.note(event)));
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -75,7 +80,7 @@ impl Stage {
     }
 
     /// Shell text that notes an event and does what is planned for it.
-    fn note(&self, event: &str) -> String {
+    pub fn note(&self, event: &str) -> String {
         format!("event={event}\n. '{}'\n", self.file("plan").display())
     }
 
