@@ -37,7 +37,7 @@ fn set(signals: &[libc::c_int]) -> libc::sigset_t {
 }
 
 /// Installs the handlers and blocks the signals outside [`poll`]. Called once, before anything waits; a second
-/// call does nothing. Child processes inherit the mask unless they call [`unblock`].
+/// call does nothing. Child processes inherit the mask unless they call `unblock`.
 pub fn install() {
     if INSTALLED.swap(true, Ordering::Relaxed) {
         return;
