@@ -229,25 +229,72 @@ fn nothing_panics_on_purpose() {
     none(lines_with(&words, |_| true), "an error must be handled");
 }
 
+/// Cargo.lock: name and version of each crate, with the names that it depends on (with their versions where there are
+/// several).
+fn lock() -> BTreeMap<(String, String), Vec<String>> {
+    let text = fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
+    let mut crates = BTreeMap::new();
+    for block in text.split("[[package]]").skip(1) {
+        let value = |key: &str| {
+            let line = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \""));
+            line.expect("a name and a version").trim_end_matches('"').to_owned()
+        };
+        let items = block.lines().skip_while(|line| *line != "dependencies = [").skip(1);
+        let items = items.take_while(|line| *line != "]").map(|line| line.trim().trim_matches([',', '"']));
+        crates.insert((value("name"), value("version")), items.map(str::to_owned).collect());
+    }
+    crates
+}
+
+/// One program of ours with all that it depends on, for whatever target and purpose: names, one for each version.
+fn tree(program: &str) -> Vec<String> {
+    let lock = lock();
+    let mut left = vec![program.to_owned()];
+    let mut seen = BTreeSet::new();
+    while let Some(wanted) = left.pop() {
+        let mut words = wanted.split(' ');
+        let (name, version) = (words.next().expect("a name"), words.next());
+        let is = |(n, v): &&(String, String)| n == name && version.is_none_or(|version| v == version);
+        let found = lock.keys().find(is).expect("a crate of Cargo.lock").clone();
+        if seen.insert(found.clone()) {
+            left.extend(lock[&found].iter().cloned());
+        }
+    }
+    seen.into_iter().map(|(name, _)| name).collect()
+}
+
 #[test]
 fn every_crate_in_the_tree_is_known() {
-    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
-    let name = |line: &str| Some(line.strip_prefix("name = \"")?.trim_end_matches('"').to_owned());
-    let mut tree: Vec<String> = lock.lines().filter_map(name).collect();
-    tree.sort();
+    let text = tree("thimble").join("\n") + "\n";
     let path = root().join("docs/crates.txt");
-    let text = tree.join("\n") + "\n";
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, &text).expect("docs/ is writable");
     }
     let listed = fs::read_to_string(&path).unwrap_or_default();
     let count = |list: &str, name: &str| list.lines().filter(|l| *l == name).count();
-    let new: Vec<&String> = tree.iter().filter(|n| count(&text, n) > count(&listed, n)).collect();
+    let new: Vec<&str> = text.lines().filter(|n| count(&text, n) > count(&listed, n)).collect();
     let gone: Vec<&str> = listed.lines().filter(|n| count(&listed, n) > count(&text, n)).collect();
     assert!(
         new.is_empty() && gone.is_empty(),
-        "the crates of Cargo.lock are not those of docs/crates.txt: new {new:?}, gone {gone:?}. Each crate is code that \
+        "the crates of thimble in Cargo.lock are not those of docs/crates.txt: new {new:?}, gone {gone:?}. Each crate is code that \
          runs as root on somebody's board: say in docs/dependencies.md why it is needed and what it costs, then \
          UPDATE_DOCS=1 cargo test --test architecture"
     );
+}
+
+/// Programs beside the agent are no reason for more code on the board. One that needs crates of its own gets a list of its
+/// own, and its reasons in docs/dependencies.md.
+#[test]
+fn companions_bring_no_crates() {
+    let (agent, companion) = (tree("thimble"), tree("thimble-dbus"));
+    assert!(!agent.iter().any(|name| name == "thimble-dbus"), "the agent depends on its companion");
+    let own: Vec<&String> = companion.iter().filter(|name| !agent.contains(name)).collect();
+    assert_eq!(own, ["thimble-dbus"], "crates that only thimble-dbus needs");
+    let programs = ["thimble-dbus"];
+    let strangers: Vec<String> = lock()
+        .into_keys()
+        .map(|(name, _)| name)
+        .filter(|name| !agent.contains(name) && !programs.contains(&name.as_str()))
+        .collect();
+    assert!(strangers.is_empty(), "crates in Cargo.lock of no program that is known here: {strangers:?}");
 }

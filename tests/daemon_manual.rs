@@ -47,7 +47,9 @@ fn options(text: &str) -> BTreeSet<String> {
 fn commands_of_help() -> BTreeSet<String> {
     let help = help();
     let list = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    // Lines that are indented deeper go on with the command above.
     list.take_while(|line| !line.is_empty())
+        .filter(|line| !line.starts_with("   "))
         .map(|line| line.split_whitespace().next().expect("a command").to_owned())
         .collect()
 }

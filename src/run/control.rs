@@ -265,16 +265,10 @@ impl Driver<'_> {
         }
     }
 
-    /// Nothing is in progress.
+    /// Nothing is in progress: takes in what applications set (its life begins now, not at the next update), drops what
+    /// has expired.
     pub(super) fn idle_maps(&mut self) {
         if let Err(e) = self.world.controls.idle() {
-            log::warn!("{e}");
-        }
-    }
-
-    /// What applications set while nothing is in progress: its life begins now, not at the next update.
-    pub(super) fn take_in_maps(&mut self) {
-        if let Err(e) = self.world.controls.pool() {
             log::warn!("{e}");
         }
     }

@@ -19,7 +19,7 @@ impl Driver<'_> {
             }
             match self.world.host.wait_or_controls(self.schedule.next()) {
                 Woke::Time => {}
-                Woke::Controls => self.take_in_maps(),
+                Woke::Controls => self.idle_maps(),
                 Woke::Errand(errand) => self.schedule.at_once(errand, self.world.host.now()),
                 Woke::Terminate => return Leave(Exit::Terminated),
             }

@@ -160,6 +160,8 @@ impl Running {
         if let Some(dir) = &what.dir {
             command.current_dir(dir);
         }
+        // SAFETY: the function only makes a system call that is safe after fork.
+        unsafe { command.pre_exec(signal::unblock) };
         let child = retry_busy(|| command.spawn())?;
         for fd in [
             child.stdin.as_ref().map(AsRawFd::as_raw_fd),
@@ -371,6 +373,17 @@ mod tests {
     }
 
     #[test]
+    fn no_signal_is_blocked_in_a_child_wherever_it_works() {
+        signal::block_all_of_ours();
+        let status =
+            Invocation::new("/bin/grep", Duration::from_secs(30)).arg("SigBlk").arg("/proc/self/status");
+        for dir in [None, Some(PathBuf::from("/"))] {
+            let done = run(&Invocation { dir: dir.clone(), ..status.clone() }).expect("runs");
+            assert_eq!(done.stdout.lines(), ["SigBlk:\t0000000000000000"], "{dir:?}");
+        }
+    }
+
+    #[test]
     fn exit_status_and_both_streams_are_captured() {
         let done = sh("echo out; echo err >&2; exit 21", 5.0);
         assert_eq!(done.ended, Ended::Exit(21));
@@ -393,9 +406,17 @@ mod tests {
         let done = sh("sleep 30 & echo $!; sleep 30", 0.2);
         assert_eq!(done.ended, Ended::TimedOut);
         assert!(begin.elapsed() < Duration::from_secs(5));
+        // The group was killed; the kernel may take a moment to bury what is not our child.
         let child = done.stdout.lines()[0].clone();
-        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z"), "child still runs: {state}");
+        let gone = || {
+            let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z")
+        };
+        let limit = Instant::now() + Duration::from_secs(20);
+        while !gone() && Instant::now() < limit {
+            signal::poll(&[], Some(Duration::from_millis(5))).expect("waits");
+        }
+        assert!(gone(), "the child of a killed script still runs");
     }
 
     #[test]

@@ -110,7 +110,10 @@ fn begin(shared: &Shared) -> (State, Option<Wait>) {
         return (State::IdleEnter, None);
     }
     let record = Record::decode(&content).expect("what was written can be read");
-    let facts = Facts { same_boot: record.boot_id == Port(shared.clone()).boot_id(), trial: Trial::NotKnown };
+    let same_boot = record.boot_id == Port(shared.clone()).boot_id();
+    let looks = record.state.is_control() && !same_boot;
+    let trial = if looks { SimDepot::new(shared).trial() } else { Trial::NotKnown };
+    let facts = Facts { same_boot, trial };
     let wait = record.wait.clone().filter(|_| facts.same_boot);
     let was = record.state.name();
     let state = resume(record, facts);

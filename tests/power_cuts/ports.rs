@@ -5,9 +5,9 @@ use super::handler::{Handler, failed};
 use super::machine::{Down, Shared, interrupted};
 use super::scenario::{Fails, Kind};
 use std::time::Duration;
-use thimble::agent::control::{ControlMap, Point, Pool, Refused};
+use thimble::agent::control::{ControlMap, Explanation, Point, Pool, Refused, Verdict};
 use thimble::agent::scripts::{Action, ScriptSet, Step};
-use thimble::agent::{Artifact, Installed, Offer, Record, SAVE_LIMIT, Status};
+use thimble::agent::{Artifact, Installed, Offer, Record, SAVE_LIMIT, Status, Trial};
 use thimble::error::{Error, Result};
 use thimble::ports::{
     Controls, Cursor, Decision, Depot, Fault, Host, Journal, Next, Payload, PayloadFiles, Scripts,
@@ -176,16 +176,24 @@ impl Software for Port {
     }
 }
 
-/// There are no maps.
+/// What an application says: pause (once) or give it up, where the scenario has it.
 impl Controls for Port {
     fn pool(&mut self) -> Result<Pool> {
         Ok(Pool::default())
     }
 
     fn decide(&mut self, point: Point) -> Result<Decision> {
-        let pool = Pool::default();
-        let at = self.0.borrow().now;
-        Ok(Decision { explanation: pool.explain(point, at), pool, at })
+        let what = format!("control {}", point.word());
+        let mut m = self.0.borrow_mut();
+        m.act(&what, Tears::Never, |m, _| {
+            let verdict = match m.fault(&what) {
+                Some(Fails::Again) => Verdict::Pause,
+                Some(Fails::Early | Fails::Late | Fails::Aborted) => Verdict::Fail,
+                None => Verdict::Continue,
+            };
+            let explanation = Explanation { point, verdict, voice: None };
+            Ok(Decision { explanation, pool: Pool::default(), at: m.now })
+        })
     }
 
     fn replace(&mut self, _: &str, _: &ControlMap) -> Result<std::result::Result<(), Refused>> {
@@ -253,6 +261,13 @@ impl SimDepot {
     pub fn new(machine: &Shared) -> SimDepot {
         let kind = machine.borrow().scenario.kind;
         SimDepot { machine: machine.clone(), handler: Handler::new(machine), kind }
+    }
+}
+
+impl SimDepot {
+    /// As the real one, `cli/depot.rs`.
+    pub fn trial(&mut self) -> Trial {
+        self.handler.trial()
     }
 }
 

@@ -1,120 +1,79 @@
-//! The bus: the only module that knows rustbus.
-//!
-//! What rustbus 0.19 does not do well is made good here: answers that are errors get the type of errors, a bus that
-//! hangs up during the greeting ends the program instead of keeping it busy, and no write is waited for for ever.
+//! A connection to the bus. Nothing here waits for ever.
 
-use nix::sys::socket::UnixAddr;
-use rustbus::connection::ll_conn::DuplexConn;
-use rustbus::connection::{Error as Fault, Timeout};
-use rustbus::message_builder::{HeaderFlags, MarshalledMessage};
-use rustbus::{MessageBuilder, MessageType, standard_messages};
-use std::collections::{HashMap, VecDeque};
+use crate::kernel;
+use crate::wire::{Body, CALL, ERROR, Message, NO_REPLY, REPLY, SIGNAL};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::time::{Duration, Instant};
 use thimble::error::{Error, Result};
+use thimble::sys::signal::{self, For};
 
-/// For a greeting, a reply of the bus itself, or the writing of one message.
+/// For the greeting, a reply of the bus itself, or the writing of one message.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Where the system bus is where nothing else is said.
-const USUAL: [&str; 2] = ["/run/dbus/system_bus_socket", "/var/run/dbus/system_bus_socket"];
+/// Where the system bus is if nothing else is said.
+const USUAL: &str = "unix:path=/run/dbus/system_bus_socket;unix:path=/var/run/dbus/system_bus_socket";
+
+/// The bus itself.
+const BUS: (&str, &str) = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
+
+/// RequestName: let others take the name from us, and take it from whoever lets us.
+const ALLOW_AND_REPLACE: u32 = 3;
+/// Its answer when somebody does not let us: it is ours when they leave.
+const IN_QUEUE: u32 = 2;
 
 /// A connection to the bus.
 pub struct Bus {
-    connection: DuplexConn,
+    stream: UnixStream,
+    /// Came, and is no whole message yet.
+    bytes: Vec<u8>,
     /// Came while the answer to something else was awaited.
-    pending: VecDeque<MarshalledMessage>,
+    pending: VecDeque<Message>,
+    serial: u32,
 }
 
 /// Something came.
 pub enum Event {
     /// A call of a method.
-    Call(Box<Call>),
+    Call(Box<Message>),
     /// We own a name.
     Acquired(String),
     /// Somebody else owns it now.
     Lost(String),
 }
 
-/// A call of a method.
-pub struct Call {
-    message: MarshalledMessage,
-    /// The arguments that are texts, up to the first that is none.
-    pub texts: Vec<String>,
-}
-
 /// What is sent back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Nothing but that it is done.
-    Done,
-    /// `s`
-    Text(String),
-    /// `ss`
-    Texts(String, String),
-    /// `i`
-    Number(i32),
-    /// `b`
-    Truth(bool),
-    /// `a{sv}` with nothing in it.
-    NoProperties,
+    /// That it is done, and values.
+    Good(Body),
     /// An error: its name and text.
     Error(&'static str, String),
 }
 
-impl Call {
-    /// The object.
-    pub fn path(&self) -> &str {
-        self.message.dynheader.object.as_deref().unwrap_or_default()
-    }
-
-    /// The interface, if the caller names one.
-    pub fn interface(&self) -> Option<&str> {
-        self.message.dynheader.interface.as_deref()
-    }
-
-    /// The method.
-    pub fn member(&self) -> &str {
-        self.message.dynheader.member.as_deref().unwrap_or_default()
-    }
-
-    /// The types of its arguments.
-    pub fn signature(&self) -> &str {
-        self.message.get_sig()
-    }
-}
-
-fn lost(doing: &str, fault: &Fault) -> Error {
-    Error::new("DBUS-LOST", format!("{doing}: {fault}"))
+fn lost(doing: &str, why: impl std::fmt::Display) -> Error {
+    Error::new("DBUS-LOST", format!("{doing}: {why}"))
 }
 
 impl Bus {
-    /// Connects to the system bus: that of `DBUS_SYSTEM_BUS_ADDRESS`, else the usual one.
+    /// Connects to the system bus: that of the address, which is that of `DBUS_SYSTEM_BUS_ADDRESS`, else the usual one.
     ///
     /// # Errors
     /// `DBUS-ADDRESS`, `DBUS-CONNECT`, `DBUS-LOST`.
     pub fn connect(address: Option<&str>) -> Result<Bus> {
-        let address = match address.filter(|a| !a.is_empty()) {
-            Some(text) => addresses(text)?,
-            None => USUAL.map(|path| Address::Path(path.into())).into(),
-        };
+        let text = address.filter(|a| !a.is_empty()).unwrap_or(USUAL);
         let mut why = String::new();
-        for one in &address {
-            let opened = match one {
-                Address::Path(path) => UnixAddr::new(path.as_bytes()),
-                Address::Abstract(name) => UnixAddr::new_abstract(name.as_bytes()),
-            };
-            // A bus that hangs up in the middle of the greeting keeps rustbus busy for ever: SIGALRM would end us.
-            nix::unistd::alarm::set(LIMIT.as_secs() as u32);
-            let connected = opened.map_err(Fault::from).and_then(|a| DuplexConn::connect_to_bus(a, false));
-            let greeted = connected.and_then(|mut connection| {
-                connection.send_hello(Timeout::Duration(LIMIT))?;
-                Ok(connection)
-            });
-            nix::unistd::alarm::cancel();
-            match greeted {
-                Ok(connection) => return Ok(Bus { connection, pending: VecDeque::new() }),
-                Err(e) => why += &format!("; {one:?}: {e}"),
+        for address in addresses(text)? {
+            match open(&address).and_then(greet) {
+                Ok(stream) => {
+                    let mut bus = Bus { stream, bytes: Vec::new(), pending: VecDeque::new(), serial: 0 };
+                    bus.ask("Hello", Body::default())?;
+                    return Ok(bus);
+                }
+                Err(e) => why += &format!("; {address:?}: {e}"),
             }
         }
         Err(Error::new("DBUS-CONNECT", format!("no system bus can be reached{why}")))
@@ -126,30 +85,18 @@ impl Bus {
     /// # Errors
     /// `DBUS-NAME`: the bus does not let us. `DBUS-LOST`.
     pub fn own(&mut self, name: &str) -> Result<bool> {
-        let flags = standard_messages::DBUS_NAME_FLAG_ALLOW_REPLACEMENT
-            | standard_messages::DBUS_NAME_FLAG_REPLACE_EXISTING;
-        let serial = self.send(&standard_messages::request_name(name, flags))?;
-        loop {
-            let message = self.connection.recv.get_next_message(Timeout::Duration(LIMIT));
-            let message = message.map_err(|e| lost("waiting for the bus", &e))?;
-            if message.dynheader.response_serial != Some(serial) {
-                self.pending.push_back(message);
-                continue;
-            }
-            if message.typ == MessageType::Error {
-                let text = message.body.parser().get::<String>().unwrap_or_default();
-                let what =
-                    format!("the bus does not let us own {name}: {text}; is its policy file installed?");
-                return Err(Error::new("DBUS-NAME", what));
-            }
-            let code = message.body.parser().get::<u32>().unwrap_or_default();
-            return Ok(code != standard_messages::DBUS_REQUEST_NAME_REPLY_IN_QUEUE);
+        let answer = self.ask("RequestName", Body::default().text(name).natural(ALLOW_AND_REPLACE))?;
+        if answer.kind == ERROR {
+            let text = answer.body.texts().into_iter().next().unwrap_or(answer.error);
+            let what = format!("the bus does not let us own {name}: {text}; is its policy file installed?");
+            return Err(Error::new("DBUS-NAME", what));
         }
+        Ok(answer.body.first_natural() != Some(IN_QUEUE))
     }
 
     /// To wait for with others: readable when something has come.
     pub fn descriptor(&self) -> RawFd {
-        self.connection.as_raw_fd()
+        self.stream.as_raw_fd()
     }
 
     /// What has come, if anything; does not wait.
@@ -160,10 +107,9 @@ impl Bus {
         loop {
             let message = match self.pending.pop_front() {
                 Some(message) => message,
-                None => match self.connection.recv.get_next_message(Timeout::Nonblock) {
-                    Ok(message) => message,
-                    Err(Fault::TimedOut) => return Ok(None),
-                    Err(e) => return Err(lost("the bus is gone", &e)),
+                None => match self.receive()? {
+                    Some(message) => message,
+                    None => return Ok(None),
                 },
             };
             if let Some(event) = event(message) {
@@ -176,84 +122,143 @@ impl Bus {
     ///
     /// # Errors
     /// `DBUS-LOST`.
-    pub fn answer(&mut self, call: &Call, answer: Answer) -> Result<()> {
-        if call.message.flags & HeaderFlags::NoReplyExpected.into_raw() != 0 {
+    pub fn answer(&mut self, call: &Message, answer: Answer) -> Result<()> {
+        if call.flags & NO_REPLY != 0 {
             return Ok(());
         }
-        let header = &call.message.dynheader;
-        let reply = match answer {
-            Answer::Error(name, text) => {
-                let mut error = header.make_error_response(name, Some(clean(text)));
-                error.typ = MessageType::Error; // rustbus says that it is an ordinary answer
-                Ok(error)
-            }
-            good => {
-                let mut reply = header.make_response();
-                let body = &mut reply.body;
-                let pushed = match good {
-                    Answer::Done | Answer::Error(..) => Ok(()),
-                    Answer::Text(text) => body.push_param(clean(text)),
-                    Answer::Texts(one, two) => body.push_param2(clean(one), clean(two)),
-                    Answer::Number(number) => body.push_param(number),
-                    Answer::Truth(truth) => body.push_param(truth),
-                    Answer::NoProperties => {
-                        body.push_param(HashMap::<String, rustbus::wire::ObjectPath<&str>>::new())
-                    }
-                };
-                pushed.map(|()| reply)
-            }
+        let (kind, error, body) = match answer {
+            Answer::Good(body) => (REPLY, "", body),
+            Answer::Error(name, text) => (ERROR, name, Body::default().text(&text)),
         };
-        let reply = reply.map_err(|e| lost("making an answer", &Fault::from(e)))?;
-        self.send(&reply).map(|_| ())
+        let (answers, destination) = (call.serial, call.sender.clone());
+        let message = Message { kind, error: error.into(), body, answers, destination, ..Message::default() };
+        self.send(message).map(|_| ())
     }
 
-    /// Sends a signal with two texts to everybody.
+    /// Sends a signal to everybody.
     ///
     /// # Errors
     /// `DBUS-LOST`.
-    pub fn signal(&mut self, path: &str, interface: &str, member: &str, one: &str, two: &str) -> Result<()> {
-        let mut signal = MessageBuilder::new().signal(interface, member, path).build();
-        let pushed = signal.body.push_param2(clean(one.to_owned()), clean(two.to_owned()));
-        pushed.map_err(|e| lost("making a signal", &Fault::from(e)))?;
-        self.send(&signal).map(|_| ())
+    pub fn signal(&mut self, path: &str, interface: &str, member: &str, body: Body) -> Result<()> {
+        let (path, interface, member) = (path.into(), interface.into(), member.into());
+        self.send(Message { kind: SIGNAL, path, interface, member, body, ..Message::default() }).map(|_| ())
     }
 
-    fn send(&mut self, message: &MarshalledMessage) -> Result<u32> {
-        let context =
-            self.connection.send.send_message(message).map_err(|e| lost("sending to the bus", &e))?;
-        context.write(Timeout::Duration(LIMIT)).map_err(|(context, e)| {
-            context.force_finish(); // or its end would be a panic
-            lost("sending to the bus", &e)
-        })
-    }
-}
-
-/// The texts of D-Bus have no zero bytes.
-fn clean(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "") } else { text }
-}
-
-fn event(message: MarshalledMessage) -> Option<Event> {
-    match message.typ {
-        MessageType::Call => {
-            let mut parser = message.body.parser();
-            let mut texts = Vec::new();
-            while parser.get_next_sig() == Some("s")
-                && let Ok(text) = parser.get::<String>()
-            {
-                texts.push(text);
+    /// Asks the bus itself, and waits for the answer.
+    fn ask(&mut self, member: &str, body: Body) -> Result<Message> {
+        let (name, path) = BUS;
+        let call = Message {
+            kind: CALL,
+            path: path.into(),
+            interface: name.into(),
+            member: member.into(),
+            destination: name.into(),
+            body,
+            ..Message::default()
+        };
+        let serial = self.send(call)?;
+        let end = Instant::now() + LIMIT;
+        loop {
+            match self.receive()? {
+                Some(message) if message.answers == serial && [REPLY, ERROR].contains(&message.kind) => {
+                    return Ok(message);
+                }
+                Some(message) => self.pending.push_back(message),
+                None => wait(&self.stream, For::Reading, end).map_err(|e| lost("waiting for the bus", e))?,
             }
-            Some(Event::Call(Box::new(Call { message, texts })))
         }
-        MessageType::Signal if message.dynheader.sender.as_deref() == Some("org.freedesktop.DBus") => {
-            let name = || message.body.parser().get::<String>().ok().filter(|name| !name.starts_with(':'));
-            match message.dynheader.member.as_deref() {
-                Some("NameAcquired") => name().map(Event::Acquired),
-                Some("NameLost") => name().map(Event::Lost),
+    }
+
+    fn receive(&mut self) -> Result<Option<Message>> {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            match Message::take(&mut self.bytes) {
+                Ok(None) => {}
+                Ok(message) => return Ok(message),
+                Err(_) => return Err(lost("reading from the bus", "what came is no message")),
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(lost("reading from the bus", "it has hung up")),
+                Ok(n) => self.bytes.extend(&buffer[..n]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(e) => return Err(lost("reading from the bus", e)),
+            }
+        }
+    }
+
+    fn send(&mut self, mut message: Message) -> Result<u32> {
+        self.serial = self.serial.checked_add(1).unwrap_or(1);
+        message.serial = self.serial;
+        let end = Instant::now() + LIMIT;
+        write(&self.stream, &message.encode(), end).map_err(|e| lost("writing to the bus", e))?;
+        Ok(self.serial)
+    }
+}
+
+/// Waits until the stream is ready; being told to end is an error, too.
+fn wait(stream: &UnixStream, what: For, end: Instant) -> io::Result<()> {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(ErrorKind::TimedOut, "it does not answer"));
+        }
+        if signal::terminate() {
+            return Err(io::Error::new(ErrorKind::Interrupted, "told to end"));
+        }
+        if signal::poll(&[(stream.as_raw_fd(), what)], Some(left))?.contains(&true) {
+            return Ok(());
+        }
+    }
+}
+
+fn write(mut stream: &UnixStream, mut bytes: &[u8], end: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == ErrorKind::WouldBlock => wait(stream, For::Writing, end)?,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Says who we are: the kernel vouches for it (EXTERNAL).
+fn greet(stream: UnixStream) -> io::Result<UnixStream> {
+    stream.set_nonblocking(true)?;
+    let end = Instant::now() + LIMIT;
+    let user: String = kernel::user().to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
+    write(&stream, format!("\0AUTH EXTERNAL {user}\r\n").as_bytes(), end)?;
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        let mut byte = [0];
+        match (&stream).read(&mut byte) {
+            Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "it has hung up")),
+            Ok(_) if line.len() < 1024 => line.push(byte[0]),
+            Ok(_) => return Err(io::Error::other("this is no bus")),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => wait(&stream, For::Reading, end)?,
+            Err(e) => return Err(e),
+        }
+    }
+    if !line.starts_with(b"OK ") {
+        let said = String::from_utf8_lossy(&line);
+        return Err(io::Error::other(format!("it does not let us in: {}", said.trim_end().escape_debug())));
+    }
+    write(&stream, b"BEGIN\r\n", end)?;
+    Ok(stream)
+}
+
+fn event(message: Message) -> Option<Event> {
+    match message.kind {
+        CALL => Some(Event::Call(Box::new(message))),
+        SIGNAL if message.sender == BUS.0 => {
+            let name = message.body.texts().into_iter().next().filter(|name| !name.starts_with(':'))?;
+            match message.member.as_str() {
+                "NameAcquired" => Some(Event::Acquired(name)),
+                "NameLost" => Some(Event::Lost(name)),
                 _ => None,
             }
         }
-        MessageType::Signal | MessageType::Reply | MessageType::Error | MessageType::Invalid => None,
+        _ => None,
     }
 }
 
@@ -262,6 +267,13 @@ fn event(message: MarshalledMessage) -> Option<Event> {
 enum Address {
     Path(String),
     Abstract(String),
+}
+
+fn open(address: &Address) -> io::Result<UnixStream> {
+    match address {
+        Address::Path(path) => UnixStream::connect(path),
+        Address::Abstract(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?),
+    }
 }
 
 /// Reads `unix:path=/run/x;unix:abstract=y,guid=…`; other transports are left out.

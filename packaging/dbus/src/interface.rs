@@ -2,6 +2,7 @@
 //! expects of every object.
 
 use crate::bus::Answer;
+use crate::wire::{Body, Message};
 
 /// Both names that are owned.
 pub const NAMES: [&str; 2] = ["io.mender.UpdateManager", "io.mender.AuthenticationManager"];
@@ -83,24 +84,11 @@ pub trait Service {
     fn log(&mut self, text: &str);
 }
 
-/// A call, as far as it matters here.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// The object.
-    pub path: &'a str,
-    /// The interface, if it is named.
-    pub interface: Option<&'a str>,
-    /// The method.
-    pub member: &'a str,
-    /// The types of the arguments.
-    pub signature: &'a str,
-    /// Those that are texts.
-    pub texts: &'a [String],
-}
-
 /// Answers a call.
-pub fn answer(asked: Asked, service: &mut impl Service) -> Answer {
-    let Asked { path, interface, member, signature, texts } = asked;
+pub fn answer(call: &Message, service: &mut impl Service) -> Answer {
+    let (path, member, signature) = (call.path.as_str(), call.member.as_str(), call.body.signature.as_str());
+    let interface = Some(call.interface.as_str()).filter(|name| !name.is_empty());
+    let texts = call.body.texts();
     let unknown = |what: String| Answer::Error("org.freedesktop.DBus.Error.UnknownMethod", what);
     let own = OBJECTS.iter().find(|(object, ..)| *object == path).map(|(_, own, _)| *own);
     let below = children(path);
@@ -121,9 +109,9 @@ pub fn answer(asked: Asked, service: &mut impl Service) -> Answer {
         let what = format!("{interface}.{member} takes arguments of the types ({takes}), not ({signature})");
         return Answer::Error("org.freedesktop.DBus.Error.InvalidArgs", what);
     }
-    match (member, texts) {
+    match (member, texts.as_slice()) {
         ("SetUpdateControlMap", [map]) => match service.set_map(map) {
-            Ok(refresh) => Answer::Number(refresh),
+            Ok(refresh) => Answer::Good(Body::default().number(refresh)),
             Err(why) => {
                 service.log(&format!("SetUpdateControlMap: {why}"));
                 // D1, D2: word for word.
@@ -133,22 +121,22 @@ pub fn answer(asked: Asked, service: &mut impl Service) -> Answer {
         },
         ("GetJwtToken", []) => {
             let (token, server) = service.token();
-            Answer::Texts(token, server)
+            Answer::Good(Body::default().text(&token).text(&server))
         }
         ("FetchJwtToken", []) => match service.fetch_token() {
-            Ok(()) => Answer::Truth(true),
+            Ok(()) => Answer::Good(Body::default().truth(true)),
             Err(why) => {
                 service.log(&format!("FetchJwtToken: {why}"));
-                Answer::Truth(false)
+                Answer::Good(Body::default().truth(false))
             }
         },
-        ("Introspect", []) => Answer::Text(introspection(path)),
-        ("Ping", []) => Answer::Done,
+        ("Introspect", []) => Answer::Good(Body::default().text(&introspection(path))),
+        ("Ping", []) => Answer::Good(Body::default()),
         ("GetMachineId", []) => match machine_id() {
-            Some(id) => Answer::Text(id),
+            Some(id) => Answer::Good(Body::default().text(&id)),
             None => Answer::Error("org.freedesktop.DBus.Error.FileNotFound", "there is no machine ID".into()),
         },
-        ("GetAll", [of]) if offered(of) => Answer::NoProperties,
+        ("GetAll", [of]) if offered(of) => Answer::Good(Body::default().no_properties()),
         // There are no properties (D9).
         (_, of) => {
             Answer::Error("org.freedesktop.DBus.Error.InvalidArgs", format!("there is no {}", of.join(".")))
@@ -210,9 +198,18 @@ mod tests {
     }
 
     fn ask(path: &str, interface: Option<&str>, member: &str, texts: &[&str]) -> Answer {
-        let texts: Vec<String> = texts.iter().map(|t| t.to_string()).collect();
-        let signature = "s".repeat(texts.len());
-        answer(Asked { path, interface, member, signature: &signature, texts: &texts }, &mut Nothing)
+        let call = Message {
+            path: path.into(),
+            interface: interface.unwrap_or_default().into(),
+            member: member.into(),
+            body: texts.iter().fold(Body::default(), |body, text| body.text(text)),
+            ..Message::default()
+        };
+        answer(&call, &mut Nothing)
+    }
+
+    fn good(body: Body) -> Answer {
+        Answer::Good(body)
     }
 
     fn error_of(answer: Answer) -> &'static str {
@@ -225,12 +222,21 @@ mod tests {
     #[test]
     fn calls_find_their_method_with_and_without_an_interface() {
         for interface in [None, Some(UPDATE)] {
-            assert_eq!(ask(UPDATE_PATH, interface, "SetUpdateControlMap", &["{}"]), Answer::Number(7));
+            assert_eq!(
+                ask(UPDATE_PATH, interface, "SetUpdateControlMap", &["{}"]),
+                good(Body::default().number(7))
+            );
         }
-        assert_eq!(ask(AUTHENTICATION_PATH, None, "GetJwtToken", &[]), Answer::Texts("t".into(), "s".into()));
-        assert_eq!(ask(AUTHENTICATION_PATH, None, "FetchJwtToken", &[]), Answer::Truth(false));
-        assert_eq!(ask("/anything", Some(PEER), "Ping", &[]), Answer::Done);
-        assert_eq!(ask(UPDATE_PATH, Some(PROPERTIES), "GetAll", &[UPDATE]), Answer::NoProperties);
+        assert_eq!(
+            ask(AUTHENTICATION_PATH, None, "GetJwtToken", &[]),
+            good(Body::default().text("t").text("s"))
+        );
+        assert_eq!(ask(AUTHENTICATION_PATH, None, "FetchJwtToken", &[]), good(Body::default().truth(false)));
+        assert_eq!(ask("/anything", Some(PEER), "Ping", &[]), good(Body::default()));
+        assert_eq!(
+            ask(UPDATE_PATH, Some(PROPERTIES), "GetAll", &[UPDATE]),
+            good(Body::default().no_properties())
+        );
     }
 
     #[test]

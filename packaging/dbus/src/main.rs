@@ -6,14 +6,16 @@
 mod bus;
 mod fetch;
 mod interface;
+mod kernel;
 mod maps;
 mod setup;
 mod token;
 mod watch;
+mod wire;
 
 use bus::{Bus, Event};
 use fetch::Fetch;
-use interface::{Asked, Service};
+use interface::Service;
 use setup::{Place, Task};
 use std::io::Write;
 use std::process::ExitCode;
@@ -22,6 +24,7 @@ use thimble::error::{Error, Result};
 use thimble::sys::signal::{self, For};
 use token::Session;
 use watch::Watch;
+use wire::Body;
 
 fn main() -> ExitCode {
     match setup::parse(std::env::args_os().skip(1)) {
@@ -95,14 +98,7 @@ fn serve(place: Place) -> Result<()> {
         while let Some(event) = bus.next()? {
             match event {
                 Event::Call(call) => {
-                    let asked = Asked {
-                        path: call.path(),
-                        interface: call.interface(),
-                        member: call.member(),
-                        signature: call.signature(),
-                        texts: &call.texts,
-                    };
-                    let answer = interface::answer(asked, &mut behind);
+                    let answer = interface::answer(&call, &mut behind);
                     bus.answer(&call, answer)?;
                 }
                 Event::Acquired(name) => complain(&format!("{name} is ours")),
@@ -115,7 +111,8 @@ fn serve(place: Place) -> Result<()> {
         if behind.fetch.over(changed) || changed {
             announced = if look { now } else { token::read(&behind.place.token) };
             let (path, name) = (interface::AUTHENTICATION_PATH, interface::AUTHENTICATION);
-            bus.signal(path, name, interface::TOKEN_STATE, &announced.token, &announced.server)?;
+            let body = Body::default().text(&announced.token).text(&announced.server);
+            bus.signal(path, name, interface::TOKEN_STATE, body)?;
         }
         let limit: Option<Duration> = behind.fetch.left().into_iter().chain(watch.period()).min();
         let fds = [(bus.descriptor(), For::Reading), (watch.descriptor(), For::Reading)];

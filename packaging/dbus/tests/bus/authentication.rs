@@ -1,12 +1,13 @@
 //! io.mender.Authentication1.
 
-use crate::device::{AUTHENTICATION, Device, Process, bad, good, is_root, wait_for, write_token};
-use crate::device::{Monitor, run};
+use crate::device::{AUTHENTICATION, Device, Process, bad, good, is_root, run, wait_for, write_token};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
+use thimble::server::{Client, Proxies, Settings};
+use thimble_testkit::server::{Options, Server};
 
 const SERVER: &str = "https://updates.example.com";
 const NONE: &str = "('', '')";
@@ -45,6 +46,50 @@ fn the_token_is_that_of_the_agent() {
     assert_eq!(device.token(), is("four"));
     fs::remove_file(device.token_file()).expect("removes");
     assert_eq!(device.token(), NONE);
+}
+
+/// With the agent's own code at the other end of the file, and a server at the other end of the agent.
+#[test]
+fn what_the_agent_keeps_is_served_and_what_it_forgets_is_not() {
+    let device = Device::new("{}");
+    let server = Server::start(Options::default());
+    let script = device.dir.path().join("identity");
+    fs::write(&script, "#!/bin/sh\necho mac=00:11\n").expect("writes");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("sets");
+    let mut client = Client::new(Settings {
+        servers: vec![server.url()],
+        server_certificate: None,
+        skip_verify: false,
+        client_certificate: None,
+        client_key: None,
+        tenant_token: String::new(),
+        proxies: Proxies::default(),
+        device_tier: None,
+        root: device.root(),
+        key: device.root().join("var/lib/mender/mender-agent.pem"),
+        key_is_static: false,
+        identity_script: script,
+        download_retries: 1,
+        download_interval: Duration::from_secs(1),
+        time_scale: 0.01,
+    })
+    .expect("good settings");
+    let _running = device.serve(&[]);
+    let mut monitor = device.monitor();
+    client.load_token(&device.token_file());
+    client.authorize().expect("is let in");
+    client.save_token(&device.token_file());
+    let announced = monitor.next();
+    assert!(announced.ends_with(&format!("', '{}')", server.url())) && !announced.starts_with("('',"));
+    assert_eq!(device.token(), announced);
+    // It is the one that the agent itself uses.
+    let [_, token, ..] = announced.split('\'').collect::<Vec<_>>()[..] else { panic!("{announced}") };
+    client.send_inventory(&Default::default()).expect("is let in");
+    let used =
+        server.requests().iter().any(|r| r.header("authorization") == Some(&format!("Bearer {token}")));
+    assert!(used, "it is the agent's own");
+    client.forget_token();
+    assert_eq!(monitor.next(), NONE);
 }
 
 #[test]
@@ -285,9 +330,8 @@ fn only_root_gets_the_token() {
         assert!(said.contains("org.freedesktop.DBus.Error.AccessDenied"), "{method}: {said}");
     }
     // Nor by listening.
-    let mut outsider = Monitor::start(&mut nobody("gdbus"));
+    let mut outsider = device.listen(&mut nobody("gdbus"));
     let mut monitor = device.monitor();
-    std::thread::sleep(Duration::from_millis(300));
     device.put_token("newer", SERVER);
     assert_eq!(monitor.next(), is("newer"));
     outsider.quiet(Duration::from_millis(300));
@@ -296,5 +340,4 @@ fn only_root_gets_the_token() {
     command.arg("--root").arg(device.root()).stdout(Stdio::null());
     let said = bad(run(&mut command, "util-linux"));
     assert!(said.contains("DBUS-NAME") && said.contains("policy file"), "{said}");
-    let _: &Command = &command;
 }

@@ -31,6 +31,7 @@ const RULES: &str = r#"
     <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
     <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Introspectable"/>
     <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Properties"/>
+    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Debug.Stats"/>
   </policy>"#;
 
 /// A child that does not outlive its test.
@@ -102,7 +103,7 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 pub fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
+    fs::metadata("/proc/self").expect("/proc").uid() == 0
 }
 
 impl Device {
@@ -117,7 +118,7 @@ impl Device {
         Device { dir, address, count: Cell::new(0), bus }
     }
 
-    /// Another bus at the same place.
+    /// Without a bus from now on.
     pub fn stop_bus(&mut self) {
         self.bus.signal("KILL");
         self.bus.exit_code();
@@ -206,8 +207,24 @@ impl Device {
 
     /// Whatever is announced from now on.
     pub fn monitor(&self) -> Monitor {
-        let mut monitor = Monitor::start(&mut self.client("gdbus"));
-        while !monitor.line().contains("is owned by") {}
+        self.listen(&mut self.client("gdbus"))
+    }
+
+    /// The same with another gdbus.
+    pub fn listen(&self, gdbus: &mut Command) -> Monitor {
+        let mut monitor = Monitor::start(gdbus);
+        let owner = loop {
+            let line = monitor.line();
+            if let Some((_, owner)) = line.split_once("is owned by ") {
+                break owner.to_owned();
+            }
+        };
+        // Only then it asks the bus for the signals, and does not say when that is done: the bus does.
+        wait_for("the monitor", || {
+            let bus = ["org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats"];
+            let rules = good(self.gdbus(bus, "GetAllMatchRules", &[]));
+            rules.contains(&format!("sender='{owner}'")).then_some(())
+        });
         monitor
     }
 }
@@ -228,7 +245,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    pub fn start(command: &mut Command) -> Monitor {
+    fn start(command: &mut Command) -> Monitor {
         command.args(["monitor", "--system", "--dest", AUTHENTICATION[0]]).stdout(Stdio::piped());
         let mut child = start(command, "libglib2.0-bin");
         let output = BufReader::new(child.stdout.take().expect("piped"));
@@ -283,7 +300,8 @@ fn start_bus(dir: &Path) -> (String, Process) {
     fs::write(&config, text).expect("writes");
     let mut command = Command::new("dbus-daemon");
     command.arg(format!("--config-file={}", config.display())).args(["--nofork", "--print-address"]);
-    let mut child = start(command.stdout(Stdio::piped()), "dbus");
+    command.stdout(Stdio::piped()).stderr(File::create(dir.join("bus.log")).expect("makes"));
+    let mut child = start(&mut command, "dbus");
     let mut address = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut address).expect("text");
     (address.trim().to_owned(), Process(child))

@@ -223,7 +223,7 @@ fn dbus_send_works() {
     let said = bad(call(&["--print-reply"], "{}"));
     assert!(said.contains("Error io.mender.Failed: Method returned error"), "{said}");
     // Without an answer it is set all the same.
-    good(call(&[], &pause(ID, 5)));
+    good(call(&["--type=method_call"], &pause(ID, 5)));
     crate::device::wait_for("the second map", || (device.dropped().len() == 2).then_some(()));
 }
 
