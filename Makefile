@@ -1,6 +1,6 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size bench conformance conformance-list docs clean
+.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
@@ -20,7 +20,7 @@ test: ## all tests; needs nothing but this repository
 	@bash .ci/setup --check build test
 	$(CARGO) test --workspace --locked
 
-demo: ## two updates of a simulated device, one good, one that fails its self-test and is undone
+demo: ## three updates of a simulated device: one good, one that is undone, one that waits for a person
 	@bash .ci/setup --check build test
 	$(CARGO) build --locked --workspace --bins
 	target/debug/demo target/debug/thimble
@@ -36,6 +36,12 @@ lint: ## format, clippy, documentation, licences, packaging
 size: build ## the size of the release binary, against its budget
 	@bash .ci/check-size $(BIN)
 
+memory: build ## peak memory of the release binary while it installs 64 MiB and 1 GiB, against its budget
+	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test e2e_memory
+
+block: ## the promises about block devices, on loop devices; needs root
+	$(CARGO) test --locked --test boot_block -- --ignored
+
 bench: build ## throughput, time and peak memory of the release binary
 	$(CARGO) run --locked --package thimble-testkit --bin bench -- $(BIN)
 
@@ -50,6 +56,9 @@ conformance-list: build ## the same; rewrites tests/conformance-expected-failure
 docs: ## the pictures in docs/, after a change of the state machine
 	@bash .ci/setup --check docs
 	dot -Tsvg docs/state-machine.dot -o docs/state-machine.svg
+
+man: ## read the manual page
+	man -l packaging/man/thimble.8
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -12,10 +12,10 @@
 //! | [`artifact`] | FORMAT: a reader in, verified parts out | `error`, `json` |
 //! | [`boot`] | boot environment codec and access, slots | `error`, `sys` |
 //! | [`config`] | mender.conf: two files merged, every mistake named | `error`, `json` |
-//! | [`store`] | what survives a power cut: journal, provides, keys, deployment logs | `error`, `json`, `sys` |
+//! | [`store`] | what survives a power cut: journal, provides, control maps, deployment logs | `error`, `json`, `sys`, `agent` |
 //! | [`ports`] | the traits through which an effect reaches the world | `error`, `agent` |
 //! | [`install`] | payload handlers: rootfs-image, Update Modules | `error`, `json`, `sys`, `boot`, `artifact`, `config`, `ports`, `agent` |
-//! | [`server`] | the Mender device API over HTTP(S) | `error`, `json`, `sys`, `config` |
+//! | [`server`] | the Mender device API over HTTP(S) | `error`, `json`, `sys`, `agent`, `config` |
 //! | [`scripts`] | state scripts: finds, runs, logs them | `error`, `sys`, `agent`, `ports` |
 //! | [`run`] | the driver: record the state, perform its effect, compute the next | `error`, `agent`, `ports` |
 //!

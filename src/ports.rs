@@ -1,5 +1,6 @@
 //! The traits through which an effect reaches the world. Small, and in the words of the domain.
 
+use crate::agent::control::{ControlMap, Explanation, Point, Pool, Refused};
 use crate::agent::scripts::ScriptSet;
 use crate::agent::{Artifact, Errand, Installed, Offer, Reboot, Record, Status};
 use crate::error::{Error, Result};
@@ -30,6 +31,11 @@ pub trait Payload {
     fn reboot(&mut self) -> Result<()>;
     /// After the restart: is the new software what runs now? (ArtifactVerifyReboot)
     fn verify_reboot(&mut self) -> Result<()>;
+    /// The commit is held up, and the machine may restart meanwhile: sees to it that the boot loader goes on trying the
+    /// new software (decision 9). No call of the Update Module protocol.
+    fn keep_trying(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Makes the update permanent (ArtifactCommit).
     fn commit(&mut self) -> Result<()>;
     /// Takes the installation back (ArtifactRollback).
@@ -99,12 +105,24 @@ pub enum Fault {
     Other(Error),
 }
 
+/// What the server answers to the question for a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// The deployment.
+    pub offer: Offer,
+    /// Its update control map, if it has one; an error says what is wrong with it.
+    pub control_map: Result<Option<ControlMap>>,
+}
+
 /// The server.
 pub trait Server {
     /// Sends the inventory.
     fn send_inventory(&mut self) -> std::result::Result<(), Fault>;
     /// Asks for a deployment.
-    fn next_deployment(&mut self) -> std::result::Result<Option<Offer>, Fault>;
+    fn next_deployment(&mut self) -> std::result::Result<Option<Next>, Fault>;
+    /// Asks for the update control map of a deployment again (K27). An answer without one is an error;
+    /// [`Fault::Aborted`]: there is no such deployment any more.
+    fn control_map(&mut self, deployment: &str) -> std::result::Result<ControlMap, Fault>;
     /// Reports a status.
     fn report(&mut self, deployment: &str, status: Status) -> std::result::Result<(), Fault>;
     /// Sends the log of a deployment.
@@ -132,11 +150,38 @@ pub trait Software {
     fn save(&mut self, installed: &Installed) -> Result<()>;
 }
 
+/// What was decided about an update, with what has to be known to wait for another decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What, and why.
+    pub explanation: Explanation,
+    /// The maps, after it.
+    pub pool: Pool,
+    /// When it was decided, since boot.
+    pub at: Duration,
+}
+
+/// The update control maps in force. Where there are none, nothing is written and nobody is asked.
+pub trait Controls {
+    /// The maps, with those that applications have dropped since.
+    fn pool(&mut self) -> Result<Pool>;
+    /// What the maps say at a point. Their next say there is recorded when this returns (K24).
+    fn decide(&mut self, point: Point) -> Result<Decision>;
+    /// The map of the server takes the place of all of its deployment.
+    fn replace(&mut self, deployment: &str, map: &ControlMap) -> Result<std::result::Result<(), Refused>>;
+    /// Removes the maps of a deployment: it has ended, or the server has none for it.
+    fn remove(&mut self, deployment: &str) -> Result<()>;
+    /// No update is in progress: drops what has expired (K15).
+    fn idle(&mut self) -> Result<()>;
+}
+
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woke {
     /// The time has come.
     Time,
+    /// The update control maps may have changed.
+    Controls,
     /// Somebody asks for this errand now (SIGUSR1, SIGUSR2).
     Errand(Errand),
     /// The agent was told to end.
@@ -151,6 +196,8 @@ pub trait Host {
     fn boot_id(&self) -> String;
     /// Waits until that time since boot.
     fn wait(&mut self, until: Duration) -> Woke;
+    /// As [`Host::wait`], but ends also when the update control maps may have changed; the first time at once.
+    fn wait_or_controls(&mut self, until: Duration) -> Woke;
     /// Restarts the machine. Returns only if that did not happen, or the agent is told to end.
     fn reboot(&mut self) -> Result<()>;
     /// Any number, for jitter.

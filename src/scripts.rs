@@ -199,9 +199,11 @@ fn describe(ran: Ran) -> String {
 }
 
 /// Puts the scripts of an Artifact in place of those of any other (S18): the directory is emptied first, so that no
-/// script of another deployment is left, and everything is on stable storage when this returns (S19).
+/// script of another deployment is left, and everything is on stable storage when this returns (S19). `format` is that
+/// of the Artifact; the scripts speak the version of that number (AF-31).
 pub fn put_in_place(
     dir: &Path,
+    format: u8,
     count: usize,
     extract: impl FnOnce(&mut dyn FnMut(&str, &mut dyn std::io::Read) -> Result<()>) -> Result<()>,
 ) -> Result<()> {
@@ -233,7 +235,7 @@ pub fn put_in_place(
         out.sync_all().context(code, failed)
     };
     extract(&mut write)?;
-    write("version", &mut &b"3\n"[..])?;
+    write("version", &mut format!("{format}\n").as_bytes())?;
     file::sync_dir(dir).context(code, || format!("cannot sync {}", dir.display()))?;
     file::sync_parent(dir).context(code, || format!("cannot sync {}", dir.display()))
 }

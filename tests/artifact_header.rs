@@ -17,7 +17,7 @@ fn with_kind(kind: &str) -> Vec<u8> {
 }
 
 fn plain() -> Recipe {
-    Recipe { gzip: false, ..Recipe::default() }
+    Recipe { pack: Pack::Plain, ..Recipe::default() }
 }
 
 fn rootfs(kind: &str) -> Vec<u8> {
@@ -102,7 +102,7 @@ fn json_is_read_strictly() {
         good.replace('"', "'"),
         good[..good.len() - 1].into(),
         format!("{}{}", "[".repeat(40), "]".repeat(40)),
-        "{\"a\":".repeat(10_000),
+        "{\"a\":".repeat(3_000),
     ] {
         refused(&with_info(&bad), "ARTIFACT-HEADER");
         refused(&with_kind(&bad), "ARTIFACT-HEADER");
@@ -120,7 +120,7 @@ fn meta_data_is_empty_or_an_object() {
         assert!(read(&meta(none)).unwrap().header.meta_data.is_none());
     }
     assert!(read(&meta(Some(b"{}"))).unwrap().header.meta_data.is_some());
-    let deep = "[".repeat(10_000);
+    let deep = "[".repeat(3_000);
     for bad in ["[]", "1", "null", "\"x\"", " ", "{} {}", &deep] {
         refused(&meta(Some(bad.as_bytes())), "ARTIFACT-HEADER");
     }
@@ -266,4 +266,81 @@ fn a_module_artifact_may_lack_the_data_container() {
     let mut parts = recipe.parts();
     parts.pop();
     assert!(read(&join(&parts)).unwrap().files.is_empty());
+}
+
+/// Version 2, as the writer makes it; see the example in the format reference.
+fn version_2(info: &str, files: &str, kind: &str) -> Vec<u8> {
+    let recipe = Recipe {
+        version: r#"{"format":"mender","version":2}"#.into(),
+        files: vec![("rootfs.ext4".into(), b"image".to_vec())],
+        ..plain()
+    };
+    recipe.with_header(&[
+        entry("header-info", info.as_bytes()),
+        entry("scripts/ArtifactInstall_Enter_00", b"#!/bin/sh\n"),
+        entry("headers/0000/files", files.as_bytes()),
+        entry("headers/0000/type-info", kind.as_bytes()),
+        entry("headers/0000/meta-data", b""),
+    ])
+}
+
+const INFO_2: &str =
+    r#"{"artifact_name":"rel","updates":[{"type":"rootfs-image"}],"device_types_compatible":["dev"]}"#;
+const FILES_2: &str = r#"{"files":["rootfs.ext4"]}"#;
+const TYPE_2: &str = r#"{"type":"rootfs-image"}"#;
+
+#[test]
+fn version_2_is_a_rootfs_image_that_clears_all_provides() {
+    let seen = read(&version_2(INFO_2, FILES_2, TYPE_2)).unwrap();
+    let h = seen.header;
+    assert_eq!((h.format, h.name.as_str(), h.payload_type.as_deref()), (2, "rel", Some("rootfs-image")));
+    assert_eq!((h.clears, h.provides.len(), h.group), (None, 0, None));
+    assert_eq!((seen.files.len(), seen.scripts.len()), (1, 1));
+    for info in [
+        INFO_2.replace("rootfs-image", ""),
+        INFO_2.replace("updates", "payloads"),
+        INFO_2.replace("rel", ""),
+        INFO_2.replace(r#"["dev"]"#, "[]"),
+        INFO_2.replace(r#"["dev"]"#, r#""dev""#),
+        INFO_2.replace(r#"[{"type":"rootfs-image"}]"#, "[]"),
+        info("rootfs-image"),
+    ] {
+        refused(&version_2(&info, FILES_2, TYPE_2), "ARTIFACT-HEADER");
+    }
+    for files in ["{}", "[]", r#"{"files":[]}"#, r#"{"files":["a","b"]}"#, r#"{"files":["../a"]}"#, ""] {
+        refused(&version_2(INFO_2, files, TYPE_2), "ARTIFACT-HEADER");
+    }
+    let script = [INFO_2, TYPE_2].map(|text| text.replace("rootfs-image", "script"));
+    let text = refused(&version_2(&script[0], FILES_2, &script[1]), "ARTIFACT-FORMAT");
+    assert!(text.contains("version 2") && text.contains("script"), "{text}");
+    let none = INFO_2.replace(r#""rootfs-image""#, "null");
+    refused(&version_2(&none, FILES_2, r#"{"type":null}"#), "ARTIFACT-FORMAT");
+}
+
+#[test]
+fn the_two_versions_do_not_mix() {
+    let three = plain();
+    let two = Recipe { version: r#"{"format":"mender","version":2}"#.into(), ..plain() };
+    // A header of version 3 in version 2, and the other way round.
+    refused(&two.build(), "ARTIFACT-HEADER");
+    let header = [
+        entry("header-info", INFO_2.as_bytes()),
+        entry("headers/0000/files", FILES_2.as_bytes()),
+        entry("headers/0000/type-info", TYPE_2.as_bytes()),
+    ];
+    refused(&three.with_header(&header), "ARTIFACT-HEADER");
+    // Two files are no rootfs-image.
+    let text = refused(&two.with_header(&header), "ARTIFACT-MANIFEST");
+    assert!(text.contains("2 payload files"), "{text}");
+}
+
+#[test]
+fn the_number_of_json_values_is_limited_because_each_takes_memory() {
+    let meta = |n: usize| {
+        let list = vec!["{\"\":0}"; n].join(",");
+        Recipe { meta: Some(format!("{{\"a\":[{list}]}}").into_bytes()), ..plain() }.build()
+    };
+    read(&meta(2000)).unwrap();
+    let text = refused(&meta(100_000), "ARTIFACT-LIMIT");
+    assert!(text.contains("JSON") && text.contains("8192"), "{text}");
 }

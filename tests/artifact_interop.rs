@@ -77,11 +77,11 @@ fn names(seen: &Seen) -> Vec<&str> {
 }
 
 #[test]
-fn a_rootfs_image_is_read_from_gzip_and_from_no_compression() {
+fn a_rootfs_image_is_read_whatever_the_compression() {
     let folder = Folder::new("rootfs");
     let image: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
     folder.file("rootfs.ext4", &image);
-    for compression in ["gzip", "none"] {
+    for compression in ["gzip", "none", "lzma"] {
         let bytes = folder.write(&format!(
             "rootfs-image -f rootfs.ext4 -t qemux86-64 -n release-1 --compression {compression} --no-progress"
         ));
@@ -101,23 +101,49 @@ fn a_rootfs_image_is_read_from_gzip_and_from_no_compression() {
 }
 
 #[test]
-fn xz_is_refused_by_name() {
+fn the_dictionary_of_the_official_writer_is_refused_below_64_mib_and_named() {
     let folder = Folder::new("xz");
     folder.file("f", "x");
     let bytes = folder.write("rootfs-image -f f -t t -n n --compression lzma --no-progress");
-    let error = read(&bytes).unwrap_err();
-    assert_eq!(error.code, "ARTIFACT-COMPRESSION");
-    assert!(error.text.contains("xz"), "{}", error.text);
+    let with = |mib: u64| read_with(&bytes[..], &Options { xz_memory_limit: mib << 20, ..NO_KEYS });
+    with(64).unwrap();
+    for mib in [0, 63] {
+        let error = with(mib).unwrap_err();
+        assert_eq!(error.code, "ARTIFACT-LIMIT");
+        for word in ["header.tar.xz", "64 MiB", &format!("is {mib} MiB"), "Artifact.XzMemoryLimitMiB"] {
+            assert!(error.text.contains(word), "{word}: {}", error.text);
+        }
+    }
 }
 
 #[test]
-fn format_version_2_is_refused_by_its_number() {
+fn format_version_2_is_read_as_a_rootfs_image() {
     let folder = Folder::new("v2");
-    folder.file("f", "x");
-    let bytes = folder.write("rootfs-image -v 2 -f f -t t -n n --no-progress");
-    let error = read(&bytes).unwrap_err();
-    assert_eq!(error.code, "ARTIFACT-FORMAT");
-    assert!(error.text.contains("version 2"), "{}", error.text);
+    folder.file("rootfs.ext4", "image");
+    folder.file("ArtifactInstall_Enter_00", "#!/bin/sh\n");
+    for compression in ["gzip", "none", "lzma"] {
+        let bytes = folder.write(&format!(
+            "rootfs-image -v 2 -f rootfs.ext4 -t devA -t devB -n v2-rel -s ArtifactInstall_Enter_00 --no-progress \
+             --compression {compression}"
+        ));
+        let seen = read(&bytes).unwrap();
+        let h = &seen.header;
+        assert_eq!((h.format, h.name.as_str(), &h.group), (2, "v2-rel", &None));
+        assert_eq!(h.payload_type.as_deref(), Some("rootfs-image"));
+        assert_eq!(h.depends.device_types, ["devA", "devB"]);
+        assert_eq!((h.depends.names.len(), h.depends.groups.len(), h.depends.others.len()), (0, 0, 0));
+        assert!(h.provides.is_empty() && h.clears.is_none(), "provides become empty, the group goes");
+        assert_eq!(seen.files, [("rootfs.ext4".to_owned(), b"image".to_vec())]);
+        assert_eq!(seen.scripts[0].0, "ArtifactInstall_Enter_00");
+        h.check_depends("devB", &BTreeMap::new()).unwrap();
+        h.check_depends("devC", &BTreeMap::new()).unwrap_err();
+    }
+    let pem = folder.key(P256);
+    folder.run("openssl", "openssl", &["pkey", "-in", "key.pem", "-traditional", "-out", "sign.pem"]);
+    let signed = folder.write("rootfs-image -v 2 -f rootfs.ext4 -t t -n n -k sign.pem --no-progress");
+    let keys = [VerifyKey::from_pem(&pem, "public.pem").unwrap()];
+    let options = Options { keys: &keys, signature_required: true, ..NO_KEYS };
+    assert!(read_with(&signed[..], &options).unwrap().header.signed);
 }
 
 #[test]
@@ -222,7 +248,7 @@ fn depends_and_provides_decide_which_device_takes_it() {
 #[test]
 fn a_bootstrap_artifact_has_an_empty_payload() {
     let folder = Folder::new("bootstrap");
-    for compression in ["gzip", "none"] {
+    for compression in ["gzip", "none", "lzma"] {
         let seen = read(&folder.write(&format!(
             "bootstrap-artifact -t devA -n boot-1 -g grp0 -p rootfs-image.version:1 --no-progress \
              --compression {compression}"
@@ -264,16 +290,57 @@ fn signatures_of_every_kind_of_key_verify_and_others_do_not() {
         let key = VerifyKey::from_pem(&pem, "public.pem").unwrap();
 
         let keys = [stranger.clone(), key];
-        let seen = read_with(&bytes[..], &Options { keys: &keys, signature_required: true }).unwrap();
+        let seen =
+            read_with(&bytes[..], &Options { keys: &keys, signature_required: true, ..NO_KEYS }).unwrap();
         assert!(seen.header.signed, "{kind:?}");
         assert_eq!(names(&seen), ["f"]);
         assert!(read_with(&bytes[..], &NO_KEYS).unwrap().header.signed, "accepted unverified without a key");
 
-        let wrong = read_with(&bytes[..], &Options { keys: &keys[..1], signature_required: true });
+        let wrong = read_with(&bytes[..], &Options { keys: &keys[..1], signature_required: true, ..NO_KEYS });
         let error = wrong.unwrap_err();
         assert_eq!(error.code, "ARTIFACT-SIGNATURE");
         assert!(error.text.contains("stranger.pem"), "{}", error.text);
     }
+}
+
+/// The official writer cannot use such keys; signing services and openssl can.
+#[test]
+fn p384_signatures_verify_in_der_and_raw() {
+    let folder = Folder::new("p384");
+    let pem = folder.key(&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]);
+    let keys = [VerifyKey::from_pem(&pem, "public.pem").unwrap()];
+    let options = Options { keys: &keys, signature_required: true, ..NO_KEYS };
+    let parts = artifact_writer::Recipe::default().parts();
+    folder.file("manifest", &parts[1].1);
+    let mut padded = 0;
+    for _ in 0..40 {
+        folder.run("openssl", "openssl", &["dgst", "-sha256", "-sign", "key.pem", "-out", "der", "manifest"]);
+        let der = fs::read(folder.0.join("der")).unwrap();
+        // SEQUENCE { INTEGER r, INTEGER s }, all lengths in one byte.
+        let (r, s) = der[4..].split_at(usize::from(der[3]));
+        let raw: Vec<u8> = [r, &s[2..]]
+            .into_iter()
+            .flat_map(|number| {
+                let number = &number[number.len().saturating_sub(48)..];
+                [vec![0; 48 - number.len()], number.to_vec()].concat()
+            })
+            .collect();
+        padded += usize::from(raw[0] < 0x80 || raw[48] < 0x80);
+        let try_with = |signature: &[u8]| {
+            let mut parts = parts.clone();
+            parts.insert(2, ("manifest.sig".into(), artifact_writer::base64(signature).into_bytes()));
+            read_with(&artifact_writer::join(&parts)[..], &options)
+        };
+        assert!(try_with(&der).unwrap().header.signed);
+        assert!(try_with(&raw).unwrap().header.signed);
+        for bad in [&raw[..95], &[0; 96], &[&raw[..], &[0]].concat(), &[&raw[48..], &raw[..48]].concat()] {
+            assert_eq!(try_with(bad).unwrap_err().code, "ARTIFACT-SIGNATURE");
+        }
+        if padded > 2 {
+            return;
+        }
+    }
+    panic!("no number without its first bit");
 }
 
 #[test]
@@ -282,7 +349,7 @@ fn keys_of_other_kinds_are_refused_by_name() {
     for (arguments, word) in [
         (&["-algorithm", "ED25519"][..], "Ed25519"),
         (&["-algorithm", "ED448"], "Ed448"),
-        (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"], "another curve"),
+        (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], "another curve"),
         (&["-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048"], "RSA-PSS"),
         (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:768"], "768 bits"),
         (&["-algorithm", "X25519"], "unknown kind"),

@@ -54,7 +54,7 @@ fn signed(parts: &[(String, Vec<u8>)], text: impl Into<Vec<u8>>) -> Vec<u8> {
 }
 
 fn with_keys(bytes: &[u8], keys: &[VerifyKey]) -> Result<Seen> {
-    read_with(bytes, &Options { keys, signature_required: !keys.is_empty() })
+    read_with(bytes, &Options { keys, signature_required: !keys.is_empty(), ..NO_KEYS })
 }
 
 #[track_caller]
@@ -79,7 +79,8 @@ fn raw_and_der_signatures_verify_with_any_of_the_keys() {
         ] {
             assert!(with_keys(&bytes, &keys).unwrap().header.signed);
         }
-        let text = rejected(&bytes, &Options { keys: &[other.key("b.pem")], signature_required: true });
+        let text =
+            rejected(&bytes, &Options { keys: &[other.key("b.pem")], signature_required: true, ..NO_KEYS });
         assert!(text.contains("b.pem"), "{text}");
         assert!(with_keys(&bytes, &[]).unwrap().header.signed);
     }
@@ -111,9 +112,9 @@ fn an_unsigned_artifact_is_refused_as_soon_as_a_key_is_configured() {
     let unsigned = Recipe::default().build();
     let keys = [Signer::new().key("k")];
     for options in [
-        Options { keys: &keys, signature_required: true },
-        Options { keys: &keys, signature_required: false },
-        Options { keys: &[], signature_required: true },
+        Options { keys: &keys, signature_required: true, ..NO_KEYS },
+        Options { keys: &keys, signature_required: false, ..NO_KEYS },
+        Options { keys: &[], signature_required: true, ..NO_KEYS },
     ] {
         rejected(&unsigned, &options);
     }
@@ -125,13 +126,13 @@ fn a_signed_artifact_is_refused_if_a_signature_is_required_but_no_key_is_usable(
     let signer = Signer::new();
     let parts = Recipe::default().parts();
     let bytes = signed(&parts, base64(&signer.sign(&parts[1].1)));
-    rejected(&bytes, &Options { keys: &[], signature_required: true });
+    rejected(&bytes, &Options { keys: &[], signature_required: true, ..NO_KEYS });
 }
 
 #[test]
 fn a_signature_over_something_else_is_refused() {
     let signer = Signer::new();
-    let options = Options { keys: &[signer.key("k")], signature_required: true };
+    let options = Options { keys: &[signer.key("k")], signature_required: true, ..NO_KEYS };
     let parts = Recipe::default().parts();
     let good = signer.sign(&parts[1].1);
     for message in [&b""[..], &parts[0].1, &parts[1].1[1..], &parts[1].1[..parts[1].1.len() - 1]] {
@@ -155,7 +156,7 @@ fn a_signature_over_something_else_is_refused() {
 #[test]
 fn the_signature_is_one_line_of_base64_with_a_harmless_line_end() {
     let signer = Signer::new();
-    let options = Options { keys: &[signer.key("k")], signature_required: true };
+    let options = Options { keys: &[signer.key("k")], signature_required: true, ..NO_KEYS };
     let parts = Recipe::default().parts();
     let good = base64(&signer.sign(&parts[1].1));
     for end in ["", "\n", "\r\n", "\n\n"] {
@@ -181,7 +182,7 @@ fn the_signature_is_one_line_of_base64_with_a_harmless_line_end() {
 #[test]
 fn nothing_is_acted_on_before_the_signature() {
     let signer = Signer::new();
-    let options = Options { keys: &[signer.key("k")], signature_required: true };
+    let options = Options { keys: &[signer.key("k")], signature_required: true, ..NO_KEYS };
     let mut parts = Recipe::default().parts();
     parts[1].1 = b"garbage".to_vec();
     parts[2].1 = b"garbage".to_vec();

@@ -35,9 +35,9 @@ impl Read for Failing<'_> {
     }
 }
 
-fn sample(gzip: bool) -> Recipe {
+fn sample(pack: Pack) -> Recipe {
     let scripts = vec![("ArtifactCommit_Leave_99".to_owned(), b"exit 0".to_vec())];
-    Recipe { gzip, scripts, ..Recipe::default() }
+    Recipe { pack, scripts, ..Recipe::default() }
 }
 
 fn open(bytes: &[u8]) -> Opened<&[u8]> {
@@ -46,17 +46,17 @@ fn open(bytes: &[u8]) -> Opened<&[u8]> {
 
 #[test]
 fn short_reads_and_interruptions_change_nothing() {
-    for gzip in [true, false] {
-        let bytes = sample(gzip).build();
+    for pack in PACKS {
+        let bytes = sample(pack).build();
         let seen = read_with(Trickle(&bytes, false), &NO_KEYS).unwrap();
-        assert_eq!((seen.files, seen.scripts), (sample(gzip).files, sample(gzip).scripts));
+        assert_eq!((seen.files, seen.scripts), (sample(pack).files, sample(pack).scripts));
     }
 }
 
 #[test]
 fn a_failing_source_is_reported_as_such_with_its_own_words_at_every_byte() {
-    for gzip in [true, false] {
-        let bytes = sample(gzip).build();
+    for pack in PACKS {
+        let bytes = sample(pack).build();
         for end in (0..bytes.len()).step_by(7) {
             let error = read_with(Failing(&bytes[..end]), &NO_KEYS).unwrap_err();
             assert_eq!(error.code, "ARTIFACT-READ", "at {end}: {}", error.text);
@@ -79,7 +79,7 @@ fn a_source_that_counts_wrongly_cannot_do_harm() {
 
 #[test]
 fn a_file_that_is_not_read_to_its_end_is_verified_all_the_same() {
-    let recipe = sample(true);
+    let recipe = sample(Pack::Gzip);
     let good = recipe.build();
     for read_before in [0, 1, 4, 5] {
         let mut payload = open(&good).payload;
@@ -98,7 +98,7 @@ fn a_file_that_is_not_read_to_its_end_is_verified_all_the_same() {
 
 #[test]
 fn the_last_bytes_of_a_wrong_file_are_never_handed_out() {
-    let recipe = sample(true);
+    let recipe = sample(Pack::Gzip);
     let bad = recipe.with_data(&[entry("a.txt", b"hellO"), entry("b.bin", &[7; 700])]);
     for size in 1..10 {
         let mut payload = open(&bad).payload;
@@ -119,7 +119,7 @@ fn the_last_bytes_of_a_wrong_file_are_never_handed_out() {
 
 #[test]
 fn after_an_error_every_call_repeats_it() {
-    let recipe = sample(false);
+    let recipe = sample(Pack::Plain);
     let bad = recipe.with_data(&[entry("a.txt", b"hellO"), entry("b.bin", &[7; 700])]);
     let mut payload = open(&bad).payload;
     payload.next_file().unwrap();
@@ -132,7 +132,7 @@ fn after_an_error_every_call_repeats_it() {
 
 #[test]
 fn reading_without_a_current_file_gives_nothing() {
-    let bytes = sample(true).build();
+    let bytes = sample(Pack::Gzip).build();
     let mut payload = open(&bytes).payload;
     assert_eq!(payload.read(&mut [0; 9]).unwrap(), 0);
     payload.next_file().unwrap();
@@ -146,9 +146,9 @@ fn reading_without_a_current_file_gives_nothing() {
 #[test]
 fn an_empty_file_is_verified_too() {
     let files = vec![("empty".to_owned(), Vec::new())];
-    let seen = read(&Recipe { files, ..sample(true) }.build()).unwrap();
+    let seen = read(&Recipe { files, ..sample(Pack::Gzip) }.build()).unwrap();
     assert_eq!(seen.files, [("empty".to_owned(), Vec::new())]);
-    let wrong = sample(true).with_data(&[entry("a.txt", b"")]);
+    let wrong = sample(Pack::Gzip).with_data(&[entry("a.txt", b"")]);
     assert_eq!(open(&wrong).payload.next_file().unwrap_err().code, "ARTIFACT-CHECKSUM");
 }
 
@@ -177,4 +177,31 @@ fn scripts_can_be_extracted_again_partly_or_given_up() {
         Err(stop.clone())
     });
     assert_eq!((result, calls), (Err(stop), 1));
+}
+
+/// Beyond what an octal field can say, and what a 32-bit machine can count in its own words.
+#[test]
+fn sizes_of_many_gigabytes_are_read_from_pax_and_from_base_256() {
+    let recipe = sample(Pack::Plain);
+    for size in [(1u64 << 33) - 1, 1 << 33, (1 << 33) + 1, 100 << 30, 1 << 45] {
+        let mut binary = [0; 12];
+        binary[0] = 0x80;
+        binary[4..].copy_from_slice(&size.to_be_bytes());
+        let record = format!("size={size}\n");
+        let record = format!("{} {record}", record.len() + 3);
+        let pax = [
+            typed("PaxHeaders.0/a.txt", b'x', record.as_bytes()),
+            block(b"a.txt", if size >> 33 == 0 { b"77777777777\0" } else { b"00000000000\0" }, b'0', |_| ())
+                .to_vec(),
+        ];
+        for data in [pax.concat(), block(b"a.txt", &binary, b'0', |_| ()).to_vec()] {
+            let bytes = recipe.with_data(&[data, vec![7; 4096]]);
+            let mut opened = open(&bytes);
+            assert_eq!(opened.payload.next_file().unwrap(), Some(("a.txt".into(), size)));
+            let mut buffer = [0; 2048];
+            assert_eq!(opened.payload.read(&mut buffer).unwrap(), 2048);
+            // The rest is not there, and that is noticed.
+            assert_eq!(opened.payload.next_file().unwrap_err().code, "ARTIFACT-TRUNCATED");
+        }
+    }
 }

@@ -648,11 +648,10 @@ fn what_has_no_effect_yet_is_said_and_what_equals_the_default_is_not() {
              keys are read from PEM files.",
             "main.conf, line 1, column 114: Connectivity.DisableKeepAlive has no effect yet: connections are kept \
              or closed as the agent sees fit.",
-            "main.conf, line 2, column 49: UpdateControlMapExpirationTimeSeconds has no effect yet: update control \
-             maps are not implemented.",
         ]
     );
     assert_eq!(config.control_map_expiration, Some(Duration::from_secs(90)));
+    assert_eq!(config.control_map_poll_interval, config.update_poll_interval);
     let quiet = format!(
         r#"{{{URL},"DBus":{{"Enabled":false}},"Security":{{"SSLEngine":""}},"Connectivity":{{"DisableKeepAlive":false}}}}"#
     );

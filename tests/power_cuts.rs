@@ -26,7 +26,7 @@ mod storage;
 use cut::{Cut, Ends, How, Numbers};
 use life::live;
 use machine::{Bench, Machine};
-use scenario::{Kind, Scenario, all};
+use scenario::{Kind, Scenario, all, paused};
 use std::rc::Rc;
 use thimble::agent::Reboot;
 
@@ -164,6 +164,58 @@ fn an_update_without_faults_succeeds_wherever_a_cut_may_not_stop_it() {
     }
     failed.sort_by_key(String::len);
     assert!(failed.is_empty(), "{} are not as they should be, among them {}", failed.len(), failed[0]);
+}
+
+/// Decision 9: a pause is a state of its own. No cut in it ends the update, nor a restart of the machine.
+#[test]
+fn an_update_that_is_paused_everywhere_goes_on_after_a_cut_in_a_pause() {
+    let (bench, mut failed, mut survived) = (Rc::new(Bench::new("paused")), Vec::new(), 0);
+    for scenario in KINDS.into_iter().filter(|k| *k != Kind::Empty).flat_map(paused).map(Rc::new) {
+        let whole = live(&scenario, &bench, &[]).expect("keeps its promises");
+        assert_eq!(whole.installed.load().name, "release-2", "{scenario}");
+        for cut in every_cut(&whole) {
+            let end = match live(&scenario, &bench, &[cut]) {
+                Ok(end) => end,
+                Err(story) => {
+                    failed.push(story);
+                    continue;
+                }
+            };
+            let cut_at = end.trail.iter().position(|l| l.contains(" <== ")).unwrap_or_default();
+            let resumed =
+                end.trail[cut_at..].iter().find_map(|l| l.strip_prefix("-- ")?.split_once(" is resumed"));
+            let Some((record, _)) = resumed.filter(|(record, _)| record.contains("Pause")) else { continue };
+            // The boot loader counts a start between the record and the moment at which it is told to go on trying.
+            let told = end.trail[..cut_at].iter().any(|l| l.contains("environment [(\"bootcount\", \"0\")]"));
+            if record == "SendPauseCommit" && scenario.kind == Kind::Rootfs && !told {
+                continue;
+            }
+            survived += 1;
+            if end.installed.load().name != "release-2" {
+                failed.push(format!("{scenario}, {cut:?}: {}", end.trail.join("\n  ")));
+            }
+        }
+    }
+    failed.sort_by_key(String::len);
+    assert!(failed.is_empty(), "{} are not as they should be, among them {}", failed.len(), failed[0]);
+    assert!(survived > 200, "{survived}");
+}
+
+#[test]
+fn two_cuts_anywhere_in_a_paused_root_file_system_update_leave_a_true_system() {
+    let (bench, mut tally) =
+        (Rc::new(Bench::new("twice-paused")), Tally { scenarios: 1, ..Tally::default() });
+    let [_, impatient] = paused(Kind::Rootfs).map(Rc::new);
+    let Some(whole) = tally.live(&impatient, &bench, &[]) else { return tally.judge("twice, paused") };
+    for first in every_cut(&whole).into_iter().filter(|c| c.ends == Ends::Power) {
+        let Some(once) = tally.live(&impatient, &bench, &[first]) else { continue };
+        for second in (first.op + 1..once.ops.len()).flat_map(|op| cuts_at(&once, op)) {
+            if second.ends == Ends::Power && matches!(second.how, How::Before) {
+                tally.live(&impatient, &bench, &[first, second]);
+            }
+        }
+    }
+    tally.judge("twice, paused");
 }
 
 #[test]

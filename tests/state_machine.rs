@@ -9,7 +9,7 @@ use std::path::Path;
 use thimble::agent::scripts::{Action, Step};
 use thimble::agent::{
     Artifact, Cause, Effect, Errand, Facts, Installed, Offer, Origin, Outcome, Reboot, Record, SAVE_LIMIT,
-    State, Update, Verdict, Wait, WaitFor, effect, installed_after, next, resume,
+    State, Trial, Update, Verdict, Wait, WaitFor, effect, installed_after, next, resume,
 };
 
 fn artifact(payload: bool) -> Artifact {
@@ -25,8 +25,11 @@ fn outcomes(effect: &Effect) -> Vec<Outcome> {
         Effect::AwaitCommand => vec![],
         Effect::AwaitErrand => vec![O::Due(Errand::Inventory), O::Due(Errand::Deployment), O::Quiet],
         Effect::Poll => {
-            vec![O::Offered(Offer { id: "d1".into(), uri: "http://s/a".into() }), O::Done, O::Failed]
+            let offer = Offer { id: "d1".into(), uri: "http://s/a".into() };
+            vec![O::Offered(offer.clone()), O::Unusable(offer), O::Done, O::Failed]
         }
+        Effect::Decide(_) => vec![O::Done, O::Paused, O::Failed, O::Aborted],
+        Effect::AwaitVerdict(_) => vec![O::Done, O::Failed, O::Aborted],
         Effect::Report(_) | Effect::ReportUntilHeard(_) | Effect::ReportEnd { .. } => {
             vec![O::Done, O::Failed, O::Aborted]
         }
@@ -60,10 +63,12 @@ fn word(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Done => "done".into(),
         Outcome::Failed => "failed".into(),
-        Outcome::Aborted => "aborted (409)".into(),
+        Outcome::Aborted => "aborted (409, 404)".into(),
         Outcome::Due(errand) => format!("due: {errand:?}").to_lowercase(),
         Outcome::Quiet => "nothing due".into(),
         Outcome::Offered(_) => "a deployment".into(),
+        Outcome::Unusable(_) => "its control map is wrong".into(),
+        Outcome::Paused => "pause".into(),
         Outcome::Header(a) if a.payload.is_some() => "header fits".into(),
         Outcome::Header(_) => "header fits, no payload".into(),
         Outcome::NeedsReboot(answer) => format!("answer {answer:?}"),
@@ -147,6 +152,8 @@ fn effect_word(effect: &Effect) -> String {
         Effect::ReportUntilHeard(status) => format!("report `{}` until heard", status.word()),
         Effect::ReportEnd { success: true } => "report `success` until heard".into(),
         Effect::ReportEnd { success: false } => "report `failure` and the log until heard".into(),
+        Effect::Decide(_) => "refresh the server's update control map, ask all maps once".into(),
+        Effect::AwaitVerdict(_) => "wait for another word of the update control maps".into(),
         Effect::Reboot(kind) | Effect::RollbackReboot(kind) => format!("restart ({kind:?})"),
         Effect::Commit { check_scripts } => {
             format!("ArtifactCommit{}", if *check_scripts { ", after the scripts' version" } else { "" })
@@ -193,13 +200,30 @@ fn markdown(walk: &BTreeMap<State, Vec<(Outcome, State)>>) -> String {
         let _ = writeln!(text, "| {name} | {checkpoint} | {} | {} |", effects.join("; "), out.join("<br>"));
     }
     text.push_str("\n## After a restart\n\nWhat `resume` makes of a record that was cut there. A record that was left on \
-        purpose (a wait, in one-shot use) goes on where it was, if the machine has not restarted since.\n\n| Record | First state |\n| --- | --- |\n");
+        purpose (a wait, in one-shot use) goes on where it was, if the machine has not restarted since. A pause goes on \
+        in any case; only the boot loader may have ended it: see the third table.\n\n| Record | First state |\n| --- | --- |\n");
     let mut resumed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for state in walk.keys().filter(|s| s.is_checkpoint()) {
         resumed.entry(state.name()).or_default().insert(resume_cut(state).name());
     }
     for (name, to) in resumed {
         let _ = writeln!(text, "| {name} | {} |", to.into_iter().collect::<Vec<_>>().join(" or "));
+    }
+    text.push_str("\n## A pause after a restart of the machine\n\nWhat the boot loader did meanwhile with the new root file \
+        system.\n\n| Record | unknown, or not a root file system | not booted yet | runs | gone back from |\n\
+        | --- | --- | --- | --- | --- |\n");
+    let paused: BTreeSet<&str> = walk.keys().filter(|s| s.is_control()).map(State::name).collect();
+    for name in paused {
+        let _ = write!(text, "| {name} |");
+        for trial in TRIALS {
+            let to: BTreeSet<String> = walk
+                .keys()
+                .filter(|s| s.name() == name)
+                .map(|s| resume_after(s, trial).name().to_owned())
+                .collect();
+            let _ = write!(text, " {} |", to.into_iter().collect::<Vec<_>>().join(" or "));
+        }
+        text.push('\n');
     }
     text
 }
@@ -258,9 +282,81 @@ fn the_documents_show_the_machine_as_it_is() {
     }
 }
 
+const TRIALS: [Trial; 4] = [Trial::NotKnown, Trial::Waiting, Trial::Running, Trial::Over];
+
 fn resume_cut(state: &State) -> State {
+    resume_after(state, Trial::NotKnown)
+}
+
+fn resume_after(state: &State, trial: Trial) -> State {
     let record = Record { state: state.clone(), wait: None, boot_id: "a".into() };
-    resume(record, Facts { same_boot: false })
+    resume(record, Facts { same_boot: false, trial })
+}
+
+#[test]
+fn a_pause_survives_every_cut_but_one_that_the_boot_loader_has_ended() {
+    let walk = walk();
+    let paused: Vec<&State> = walk.keys().filter(|s| s.is_control()).collect();
+    assert!(paused.len() >= 9);
+    for state in paused {
+        // In the same boot nothing is looked up, and nothing can have happened.
+        let record = Record { state: state.clone(), wait: None, boot_id: "a".into() };
+        assert_eq!(&resume(record, Facts { same_boot: true, trial: Trial::Over }), state);
+        let to = TRIALS.map(|trial| resume_after(state, trial).name());
+        let (name, back) = (state.name(), ["RollbackEnter", "FailureEnter"]);
+        assert_eq!(to[0], name);
+        if name.ends_with("Install") {
+            assert_eq!(to, [name; 4]);
+        } else if name.ends_with("Reboot") {
+            assert_eq!(to[..3], [name, name, "VerifyReboot"]);
+            assert!(back.contains(&to[3]), "{to:?}");
+        } else {
+            assert_eq!(to[2], name);
+            assert!(back.contains(&to[1]) && back.contains(&to[3]), "{to:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pause_is_not_counted_and_never_a_loop() {
+    for state in walk().keys().filter(|s| s.is_control()) {
+        let mut worn = state.clone();
+        for _ in 0..100 {
+            worn = worn.counted();
+            worn = resume_after(&worn, Trial::NotKnown);
+        }
+        assert_eq!(&worn, state);
+    }
+}
+
+#[test]
+fn maps_are_asked_once_in_front_of_each_step_and_never_on_the_way_back_nor_by_hand() {
+    for (state, out) in walk() {
+        let control = state.is_control();
+        for (outcome, to) in &out {
+            let steps = [
+                ("SendInstalling", "DecideInstall", "PauseInstall"),
+                ("SendRebooting", "DecideReboot", "PauseReboot"),
+                ("BeforeCommit", "DecideCommit", "PauseCommit"),
+            ];
+            for (step, decide, pause) in steps {
+                if to.name() == step {
+                    let from = state.name();
+                    assert!([decide, pause].contains(&from) && *outcome == Outcome::Done, "{from}");
+                }
+            }
+            if control && !to.is_control() && *outcome != Outcome::Done {
+                let name = to.name();
+                assert!(["RollbackEnter", "FailureEnter"].contains(&name), "K34: no Error scripts: {name}");
+            }
+            if to.is_control() && !control {
+                let name = to.name();
+                assert!(name.starts_with("Decide"), "{name}");
+                assert!(["AskRollback", "AskReboot", "RebootLeave"].contains(&state.name()), "{name}");
+            }
+        }
+        assert!(!control || state.deployment().is_some_and(|id| !id.is_empty()), "standalone");
+    }
 }
 
 #[test]
@@ -294,6 +390,7 @@ fn an_outcome_that_does_not_belong_to_a_state_is_never_taken_for_success() {
             Outcome::RollsBack(true),
             Outcome::Header(artifact(true)),
             Outcome::Offered(Offer { id: "x".into(), uri: "y".into() }),
+            Outcome::Unusable(Offer { id: "x".into(), uri: "y".into() }),
         ];
         let belongs = outcomes(&effect(state));
         for outcome in strange {
@@ -393,6 +490,11 @@ fn every_state_of_an_update_survives_its_record() {
         None,
         Some(Wait { until_ms: u64::MAX, what: WaitFor::Report { tries: 7 } }),
         Some(Wait {
+            until_ms: 9,
+            what: WaitFor::Control { changes: u64::MAX, refresh: true, tries: u32::MAX },
+        }),
+        Some(Wait { until_ms: 9, what: WaitFor::Control { changes: 0, refresh: false, tries: 0 } }),
+        Some(Wait {
             until_ms: 5,
             what: WaitFor::Script {
                 name: "ArtifactInstall_Enter_00".into(),
@@ -430,8 +532,11 @@ fn a_wait_goes_on_only_in_the_same_boot() {
     let update = Update { rollback: true, ..Update::new(Origin::Deployment("d".into()), artifact(true), 3) };
     let wait = Some(Wait { until_ms: 9, what: WaitFor::Report { tries: 1 } });
     let record = Record { state: State::SendCommit(update.clone()), wait, boot_id: "b".into() };
-    assert_eq!(resume(record.clone(), Facts { same_boot: true }), State::SendCommit(update));
-    assert_eq!(resume(record, Facts { same_boot: false }).name(), "RollbackEnter");
+    assert_eq!(
+        resume(record.clone(), Facts { same_boot: true, trial: Trial::NotKnown }),
+        State::SendCommit(update)
+    );
+    assert_eq!(resume(record, Facts { same_boot: false, trial: Trial::NotKnown }).name(), "RollbackEnter");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The one thing that each state asks of the world.
 
+use super::control::Point;
 use super::scripts::ScriptSet;
 use super::scripts::{Action as A, Step as T};
 use super::state::{Offer, Origin, Reboot, State, Update};
@@ -24,6 +25,10 @@ pub enum Effect {
     Poll,
     /// Report a status once; only 409 matters.
     Report(Status),
+    /// Refresh the server's update control map, if there is one, with back-off; then ask what the maps say, once.
+    Decide(Point),
+    /// Wait until the maps say something else than `pause`; meanwhile refresh that of the server.
+    AwaitVerdict(Point),
     /// Report a status until the server has heard it, with back-off.
     ReportUntilHeard(Status),
     /// Report the end of the deployment until the server has heard it; after `failure` also its log.
@@ -99,6 +104,9 @@ pub fn effect(state: &State) -> Effect {
         S::DownloadError(_) => all(T::Download, A::Error),
 
         S::AskRollback(_) => E::AskRollback,
+        S::DecideInstall(_) => E::Decide(Point::Install),
+        S::SendPauseInstall(_) => E::Report(Status::PauseBefore(Point::Install)),
+        S::PauseInstall(_) => E::AwaitVerdict(Point::Install),
         S::BeforeInstall(_) | S::BeforeCommitLeave(_) => E::Nothing,
         S::SendInstalling(_) => E::Report(Status::Installing),
         S::InstallEnter(_) => set(T::ArtifactInstall, A::Enter),
@@ -107,6 +115,9 @@ pub fn effect(state: &State) -> Effect {
         S::InstallError(_) => all(T::ArtifactInstall, A::Error),
         S::AskReboot(_) | S::AskRollbackReboot(_) => E::AskReboot,
 
+        S::DecideReboot(_) => E::Decide(Point::Reboot),
+        S::SendPauseReboot(_) => E::Report(Status::PauseBefore(Point::Reboot)),
+        S::PauseReboot(_) => E::AwaitVerdict(Point::Reboot),
         S::SendRebooting(_) => E::Report(Status::Rebooting),
         S::RebootEnter(_) => set(T::ArtifactReboot, A::Enter),
         S::Reboot(update) => E::Reboot(update.reboot),
@@ -116,6 +127,9 @@ pub fn effect(state: &State) -> Effect {
 
         S::Installed(update) if update.rollback => E::AwaitCommand,
         S::Installed(_) => E::Nothing,
+        S::DecideCommit(_) => E::Decide(Point::Commit),
+        S::SendPauseCommit(_) => E::Report(Status::PauseBefore(Point::Commit)),
+        S::PauseCommit(_) => E::AwaitVerdict(Point::Commit),
         S::BeforeCommit(_) => E::ForgetToken,
         S::SendCommit(_) => E::ReportUntilHeard(Status::Installing),
         S::CommitEnter(_) => set(T::ArtifactCommit, A::Enter),
@@ -151,6 +165,9 @@ impl State {
         use State as S;
         match self {
             S::DownloadEnter(_)
+            | S::SendPauseInstall(_)
+            | S::SendPauseReboot(_)
+            | S::SendPauseCommit(_)
             | S::InstallEnter(_)
             | S::RebootEnter(_)
             | S::VerifyReboot(_)
@@ -188,6 +205,12 @@ impl State {
             | S::DownloadLeave(_)
             | S::DownloadError(_)
             | S::AskRollback(_)
+            | S::DecideInstall(_)
+            | S::PauseInstall(_)
+            | S::DecideReboot(_)
+            | S::PauseReboot(_)
+            | S::DecideCommit(_)
+            | S::PauseCommit(_)
             | S::SendInstalling(_)
             | S::Install(_)
             | S::InstallLeave(_)
@@ -216,8 +239,26 @@ impl State {
         }
     }
 
+    /// Whether the update is held up here, or it is being found out whether it is. Recording and resuming these is not
+    /// counted: an update may be paused for ever (K35).
+    pub fn is_control(&self) -> bool {
+        use State as S;
+        matches!(
+            self,
+            S::DecideInstall(_)
+                | S::SendPauseInstall(_)
+                | S::PauseInstall(_)
+                | S::DecideReboot(_)
+                | S::SendPauseReboot(_)
+                | S::PauseReboot(_)
+                | S::DecideCommit(_)
+                | S::SendPauseCommit(_)
+                | S::PauseCommit(_)
+        )
+    }
+
     /// Whether a record that cannot be written fails the state. On the way back and at the end the agent carries on
-    /// without one (U60).
+    /// without one (U60); also in a pause, which a restart then ends as it ends what was recorded before.
     pub fn needs_its_record(&self) -> bool {
         use State as S;
         match self {
@@ -226,6 +267,9 @@ impl State {
             | S::VerifyRollbackReboot(_)
             | S::FailureEnter(_)
             | S::Failure(_)
+            | S::SendPauseInstall(_)
+            | S::SendPauseReboot(_)
+            | S::SendPauseCommit(_)
             | S::SaveProvides(_)
             | S::Cleanup(_)
             | S::SendFinal(_) => false,

@@ -22,8 +22,8 @@ pub use command::{Command, Refusal, StopPoint, command, stop_point};
 pub use effect::{Effect, effect};
 pub use next::{Outcome, next};
 pub use persist::{Record, Unreadable, Wait, WaitFor};
-pub use provides::{INCONSISTENT, Installed, glob_matches, installed_after};
-pub use resume::{Facts, resume};
+pub use provides::{INCONSISTENT, Installed, installed_after};
+pub use resume::{Facts, Trial, resume};
 pub use state::{
     Artifact, Cause, End, Errand, Offer, Origin, Reboot, SAVE_LIMIT, State, Undo, Update, Verdict,
 };

@@ -17,6 +17,10 @@ pub enum Outcome {
     Quiet,
     /// The server has a deployment for us.
     Offered(Offer),
+    /// It has one whose update control map cannot be used (K13).
+    Unusable(Offer),
+    /// The update control maps hold it up here.
+    Paused,
     /// The Artifact's header is verified and fits this device.
     Header(Artifact),
     /// The handler's answer to NeedsArtifactReboot.
@@ -38,6 +42,21 @@ enum Heard {
     Aborted,
 }
 
+/// An outcome of a poll.
+enum Offered {
+    Good(Offer),
+    Unusable(Offer),
+    Nothing,
+    NoAnswer,
+}
+
+/// What the update control maps say.
+enum Decided {
+    GoOn,
+    Pause,
+    GiveUp(Cause),
+}
+
 impl Outcome {
     fn plain(&self) -> Plain {
         match self {
@@ -47,6 +66,8 @@ impl Outcome {
             | Outcome::Due(_)
             | Outcome::Quiet
             | Outcome::Offered(_)
+            | Outcome::Unusable(_)
+            | Outcome::Paused
             | Outcome::Header(_)
             | Outcome::NeedsReboot(_)
             | Outcome::RollsBack(_) => Plain::Failed,
@@ -75,8 +96,28 @@ impl Outcome {
         if let Outcome::NeedsReboot(answer) = self { Some(answer) } else { None }
     }
 
-    fn offered(self) -> Result<Offer, Plain> {
-        if let Outcome::Offered(offer) = self { Ok(offer) } else { Err(self.plain()) }
+    fn offered(self) -> Offered {
+        if let Outcome::Offered(offer) = self {
+            return Offered::Good(offer);
+        }
+        if let Outcome::Unusable(offer) = self {
+            return Offered::Unusable(offer);
+        }
+        match self.plain() {
+            Plain::Done => Offered::Nothing,
+            Plain::Failed => Offered::NoAnswer,
+        }
+    }
+
+    fn decided(&self) -> Decided {
+        if *self == Outcome::Paused {
+            return Decided::Pause;
+        }
+        match self.heard() {
+            Heard::Yes => Decided::GoOn,
+            Heard::No => Decided::GiveUp(Cause::Control),
+            Heard::Aborted => Decided::GiveUp(Cause::Aborted),
+        }
     }
 }
 
@@ -102,9 +143,11 @@ pub fn next(state: State, outcome: Outcome) -> State {
             (Plain::Failed, true | false) => S::SyncError,
         },
         S::Poll => match outcome.offered() {
-            Ok(offer) => S::SyncLeaveWith(offer),
-            Err(Plain::Done) => S::SyncLeave,
-            Err(Plain::Failed) => S::SyncError,
+            Offered::Good(offer) => S::SyncLeaveWith(offer),
+            // Reported with its log; no script and no handler is called (K13).
+            Offered::Unusable(offer) => S::SendFinal(offer.end(Cause::Control)),
+            Offered::Nothing => S::SyncLeave,
+            Offered::NoAnswer => S::SyncError,
         },
         S::SyncLeaveWith(offer) => match outcome.plain() {
             Plain::Done => S::SendDownloading(offer),
@@ -158,8 +201,18 @@ pub fn next(state: State, outcome: Outcome) -> State {
         S::AskRollback(update) => {
             // A handler that cannot answer has no way back; the update itself may still go well.
             let update = Update { rollback: outcome == Outcome::RollsBack(true), ..update };
-            if update.standalone() { S::BeforeInstall(update) } else { S::SendInstalling(update) }
+            if update.standalone() { S::BeforeInstall(update) } else { S::DecideInstall(update) }
         }
+        // Where the maps fail an update no Error scripts run (K34), and nothing asks whether something was installed.
+        S::DecideInstall(update) | S::PauseInstall(update) => match outcome.decided() {
+            Decided::GoOn => S::SendInstalling(update),
+            Decided::Pause => S::SendPauseInstall(update),
+            Decided::GiveUp(cause) => update.undo(cause),
+        },
+        S::SendPauseInstall(update) => match outcome.heard() {
+            Heard::Yes | Heard::No => S::PauseInstall(update),
+            Heard::Aborted => update.undo(Cause::Aborted),
+        },
         S::BeforeInstall(update) => match outcome.plain() {
             Plain::Done => S::InstallEnter(update),
             // The record could not be written: nothing is installed without one.
@@ -186,14 +239,23 @@ pub fn next(state: State, outcome: Outcome) -> State {
         S::AskReboot(update) => match (outcome.reboot(), update.standalone()) {
             (Some(reboot), true) => S::Installed(Update { reboot, ..update }),
             (Some(reboot @ (Reboot::Yes | Reboot::Automatic)), false) => {
-                S::SendRebooting(Update { reboot, ..update })
+                S::DecideReboot(Update { reboot, ..update })
             }
-            (Some(Reboot::No), false) => S::BeforeCommit(update),
+            (Some(Reboot::No), false) => S::DecideCommit(update),
             // No Error scripts here (U44).
             (None, true | false) => update.undo(Cause::Install),
         },
 
         // ---- Reboot.
+        S::DecideReboot(update) | S::PauseReboot(update) => match outcome.decided() {
+            Decided::GoOn => S::SendRebooting(update),
+            Decided::Pause => S::SendPauseReboot(update),
+            Decided::GiveUp(cause) => update.undo(cause),
+        },
+        S::SendPauseReboot(update) => match outcome.heard() {
+            Heard::Yes | Heard::No => S::PauseReboot(update),
+            Heard::Aborted => update.undo(Cause::Aborted),
+        },
         S::SendRebooting(update) => match outcome.heard() {
             Heard::Yes | Heard::No => S::RebootEnter(update),
             Heard::Aborted => update.undo(Cause::Aborted),
@@ -211,7 +273,7 @@ pub fn next(state: State, outcome: Outcome) -> State {
             Plain::Failed => S::RebootError(update),
         },
         S::RebootLeave(update) => match outcome.plain() {
-            Plain::Done => S::BeforeCommit(update),
+            Plain::Done => S::DecideCommit(update),
             Plain::Failed => S::RebootError(update),
         },
         S::RebootError(update) => update.undo(Cause::Reboot),
@@ -220,6 +282,15 @@ pub fn next(state: State, outcome: Outcome) -> State {
         S::Installed(update) => match outcome.plain() {
             Plain::Done => S::CommitEnter(update),
             Plain::Failed => update.undo(Cause::Install),
+        },
+        S::DecideCommit(update) | S::PauseCommit(update) => match outcome.decided() {
+            Decided::GoOn => S::BeforeCommit(update),
+            Decided::Pause => S::SendPauseCommit(update),
+            Decided::GiveUp(cause) => update.undo(cause),
+        },
+        S::SendPauseCommit(update) => match outcome.heard() {
+            Heard::Yes | Heard::No => S::PauseCommit(update),
+            Heard::Aborted => update.undo(Cause::Aborted),
         },
         S::BeforeCommit(update) => S::SendCommit(update),
         S::SendCommit(update) => match outcome.heard() {

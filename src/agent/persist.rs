@@ -21,6 +21,15 @@ pub enum WaitFor {
         /// A script of the set before it has failed already.
         failed: bool,
     },
+    /// The update control maps hold the update up, or that of the server could not be refreshed yet.
+    Control {
+        /// [`super::control::Pool::changes`] when it was decided; another number ends the wait.
+        changes: u64,
+        /// At its end the server is asked for its map, then the maps decide.
+        refresh: bool,
+        /// How often the server was asked in vain.
+        tries: u32,
+    },
     /// A report that the server has not heard yet.
     Report {
         /// How often it was tried.
@@ -86,6 +95,13 @@ struct WaitForm {
     first_start_ms: u64,
     failed: bool,
     tries: u32,
+    control: Option<ControlForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ControlForm {
+    changes: u64,
+    refresh: bool,
 }
 
 /// Two-way tables between values and their words.
@@ -114,6 +130,7 @@ words!(
     Cause,
     Cause::Download = "download",
     Cause::Aborted = "aborted",
+    Cause::Control = "control",
     Cause::Install = "install",
     Cause::Reboot = "reboot",
     Cause::Commit = "commit",
@@ -169,8 +186,12 @@ macro_rules! states {
                 }
             }
 
-            /// One more recording (or loading) of a managed update. Beyond the limit it counts as a loop (U57).
+            /// One more recording (or loading) of a managed update, pauses excepted. Beyond the limit it counts as a
+            /// loop (U57).
             pub fn counted(mut self) -> State {
+                if self.is_control() {
+                    return self;
+                }
                 let (origin, saves) = match &mut self {
                     $(State::$plain)|* | State::IdleLeave(_) | State::SyncEnter(_) $(| State::$offer(_))* => return self,
                     $(State::$update(u))|* => (&u.origin, &mut u.saves),
@@ -210,9 +231,10 @@ macro_rules! states {
 states! {
     plain: IdleEnter Idle Inventory Poll SyncLeave SyncError Stop;
     offer: SyncLeaveWith SendDownloading DownloadEnter Fetch Open;
-    update: DownloadEnterKnown Store DownloadLeave AskRollback BeforeInstall SendInstalling InstallEnter Install
-        InstallLeave InstallError AskReboot SendRebooting RebootEnter Reboot VerifyReboot RebootLeave RebootError
-        Installed BeforeCommit SendCommit CommitEnter Commit BeforeCommitLeave CommitLeave CommitError
+    update: DownloadEnterKnown Store DownloadLeave AskRollback BeforeInstall DecideInstall SendPauseInstall
+        PauseInstall SendInstalling InstallEnter Install InstallLeave InstallError AskReboot DecideReboot
+        SendPauseReboot PauseReboot SendRebooting RebootEnter Reboot VerifyReboot RebootLeave RebootError
+        Installed DecideCommit SendPauseCommit PauseCommit BeforeCommit SendCommit CommitEnter Commit BeforeCommitLeave CommitLeave CommitError
         CommitLeaveError;
     undo: RollbackEnter Rollback RollbackLeave RollbackLeaveFailed AskRollbackReboot RollbackRebootEnter
         RollbackReboot VerifyRollbackReboot RollbackRebootLeave RollbackRebootError FailureEnter Failure
@@ -389,22 +411,37 @@ impl From<ArtifactForm> for Artifact {
 
 impl From<&Wait> for WaitForm {
     fn from(wait: &Wait) -> WaitForm {
-        let (script, first_start_ms, failed, tries) = match &wait.what {
-            WaitFor::Script { name, first_start_ms, failed } => {
-                (Some(name.clone()), *first_start_ms, *failed, 0)
-            }
-            WaitFor::Report { tries } => (None, 0, false, *tries),
+        let mut form = WaitForm {
+            until_ms: wait.until_ms,
+            script: None,
+            first_start_ms: 0,
+            failed: false,
+            tries: 0,
+            control: None,
         };
-        WaitForm { until_ms: wait.until_ms, script, first_start_ms, failed, tries }
+        match &wait.what {
+            WaitFor::Script { name, first_start_ms, failed } => {
+                form.script = Some(name.clone());
+                (form.first_start_ms, form.failed) = (*first_start_ms, *failed);
+            }
+            WaitFor::Control { changes, refresh, tries } => {
+                form.control = Some(ControlForm { changes: *changes, refresh: *refresh });
+                form.tries = *tries;
+            }
+            WaitFor::Report { tries } => form.tries = *tries,
+        }
+        form
     }
 }
 
 impl From<WaitForm> for Wait {
     fn from(form: WaitForm) -> Wait {
-        let what = match form.script {
-            Some(name) => WaitFor::Script { name, first_start_ms: form.first_start_ms, failed: form.failed },
-            None => WaitFor::Report { tries: form.tries },
+        let WaitForm { until_ms, script, first_start_ms, failed, tries, control } = form;
+        let what = match (script, control) {
+            (Some(name), Some(_) | None) => WaitFor::Script { name, first_start_ms, failed },
+            (None, Some(ControlForm { changes, refresh })) => WaitFor::Control { changes, refresh, tries },
+            (None, None) => WaitFor::Report { tries },
         };
-        Wait { until_ms: form.until_ms, what }
+        Wait { until_ms, what }
     }
 }

@@ -74,7 +74,7 @@ fn overlay(old: &Installed, artifact: &Artifact, name: String) -> Installed {
 
 /// Whether a pattern of `clears_artifact_provides` matches the whole key: `*` is any run of characters, all else
 /// is literal (AF-55). Linear in the product of the lengths, whatever the pattern.
-pub fn glob_matches(pattern: &str, key: &str) -> bool {
+fn glob_matches(pattern: &str, key: &str) -> bool {
     let (p, k) = (pattern.as_bytes(), key.as_bytes());
     let (mut i, mut j, mut star) = (0, 0, None);
     while j < k.len() {
@@ -92,4 +92,68 @@ pub fn glob_matches(pattern: &str, key: &str) -> bool {
         }
     }
     p[i..].iter().all(|b| *b == b'*')
+}
+#[cfg(test)]
+mod tests {
+    use super::glob_matches;
+
+    #[test]
+    fn a_star_is_any_run_and_all_else_is_literal() {
+        for (pattern, key) in [
+            ("", ""),
+            ("*", ""),
+            ("*", "a\nb"),
+            ("**", ""),
+            ("a*", "a"),
+            ("*a", "a"),
+            ("rootfs-image.*", "rootfs-image.version"),
+            ("a*b*c", "abbc"),
+            ("a*b*c", "aXbXbXc"),
+            ("*ab*ab*", "abab"),
+            ("a*a", "aa"),
+            ("\\d", "\\d"),
+            ("[a]?.+", "[a]?.+"),
+            ("é*é", "éüé"),
+        ] {
+            assert!(glob_matches(pattern, key), "{pattern} {key}");
+        }
+        for (pattern, key) in [
+            ("", "a"),
+            ("foo", "foo.foo"),
+            ("foo", "foofoo"),
+            ("a*a", "a"),
+            ("*ab*ab*", "abb"),
+            ("a*b*c", "acb"),
+            ("rootfs-image.*", "rootfs-imageXversion"),
+            ("A*", "a"),
+            ("a?", "ab"),
+            ("*a", "ab"),
+        ] {
+            assert!(!glob_matches(pattern, key), "{pattern} {key}");
+        }
+    }
+
+    #[test]
+    fn globs_agree_with_the_obvious_slow_definition() {
+        fn slow(p: &[u8], k: &[u8]) -> bool {
+            match p.split_first() {
+                None => k.is_empty(),
+                Some((b'*', rest)) => (0..=k.len()).any(|n| slow(rest, &k[n..])),
+                Some((c, rest)) => k.first() == Some(c) && slow(rest, &k[1..]),
+            }
+        }
+        let words = |letters: &str, longest: u32| -> Vec<String> {
+            let n = letters.len();
+            (0..=longest)
+                .flat_map(|l| (0..n.pow(l)).map(move |i| (l, i)))
+                .map(|(l, i)| (0..l).map(|d| letters.as_bytes()[i / n.pow(d) % n] as char).collect())
+                .collect()
+        };
+        for pattern in words("ab*", 5) {
+            for key in words("ab", 5) {
+                let wanted = slow(pattern.as_bytes(), key.as_bytes());
+                assert_eq!(glob_matches(&pattern, &key), wanted, "{pattern} {key}");
+            }
+        }
+    }
 }

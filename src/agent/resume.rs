@@ -1,13 +1,28 @@
 //! "We just started": what to do about the record that was found. The only answer to that question.
 
 use super::persist::Record;
-use super::state::{Cause, Origin, State, Verdict};
+use super::state::{Cause, Origin, State, Update, Verdict};
 
 /// What is true at the start and not in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
     /// The machine has not restarted since the record was written.
     pub same_boot: bool,
+    /// What has become of a root file system that is being tried.
+    pub trial: Trial,
+}
+
+/// A root file system that an update has made the next one to be booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trial {
+    /// The payload is no root file system, or it cannot be found out.
+    NotKnown,
+    /// It was not booted yet.
+    Waiting,
+    /// It runs.
+    Running,
+    /// It is not tried any more: the boot loader went back.
+    Over,
 }
 
 /// Where to go on (update-process.md 4.2 with its PICKs, decision 9).
@@ -46,6 +61,17 @@ pub fn resume(record: Record, facts: Facts) -> State {
         S::BeforeInstall(update) => S::BeforeInstall(update),
         S::Installed(update) => S::Installed(update),
         S::BeforeCommitLeave(update) => S::BeforeCommitLeave(update),
+
+        // A pause is a durable state of its own (decision 9). What it waits for is found out anew.
+        S::DecideInstall(update) => S::DecideInstall(update),
+        S::SendPauseInstall(update) => S::SendPauseInstall(update),
+        S::PauseInstall(update) => S::PauseInstall(update),
+        S::DecideReboot(update) => before_reboot(update, facts, S::DecideReboot),
+        S::SendPauseReboot(update) => before_reboot(update, facts, S::SendPauseReboot),
+        S::PauseReboot(update) => before_reboot(update, facts, S::PauseReboot),
+        S::DecideCommit(update) => before_commit(update, facts, S::DecideCommit),
+        S::SendPauseCommit(update) => before_commit(update, facts, S::SendPauseCommit),
+        S::PauseCommit(update) => before_commit(update, facts, S::PauseCommit),
 
         // Half installed: back, without Error scripts (S26).
         S::InstallEnter(update)
@@ -97,5 +123,24 @@ pub fn resume(record: Record, facts: Facts) -> State {
             Origin::Deployment(_) => S::Clear(end),
             Origin::Standalone => S::Stop,
         },
+    }
+}
+
+/// Paused before the planned restart: if the new system runs, that was the restart.
+fn before_reboot(update: Update, facts: Facts, paused: fn(Update) -> State) -> State {
+    match (facts.same_boot, facts.trial) {
+        (true, Trial::NotKnown | Trial::Waiting | Trial::Running | Trial::Over)
+        | (false, Trial::NotKnown | Trial::Waiting) => paused(update),
+        (false, Trial::Running) => State::VerifyReboot(update),
+        (false, Trial::Over) => update.undo(Cause::Reboot),
+    }
+}
+
+/// Paused before the commit: if the new system is not the one that runs, there is nothing to commit.
+fn before_commit(update: Update, facts: Facts, paused: fn(Update) -> State) -> State {
+    match (facts.same_boot, facts.trial) {
+        (true, Trial::NotKnown | Trial::Waiting | Trial::Running | Trial::Over)
+        | (false, Trial::NotKnown | Trial::Running) => paused(update),
+        (false, Trial::Waiting | Trial::Over) => update.undo(Cause::Interrupted),
     }
 }

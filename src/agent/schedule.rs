@@ -15,6 +15,8 @@ pub struct Intervals {
     pub update: Duration,
     /// Between inventories.
     pub inventory: Duration,
+    /// Between refreshes of an update control map in a pause.
+    pub control: Duration,
     /// Longest back-off.
     pub retry: Duration,
     /// Tries before giving up; 0 is by the series.
@@ -188,7 +190,13 @@ mod tests {
     #[test]
     fn the_interval_counts_from_the_start_of_an_errand() {
         let s = Duration::from_secs;
-        let intervals = Intervals { update: s(1800), inventory: s(28800), retry: s(300), retry_count: 0 };
+        let intervals = Intervals {
+            update: s(1800),
+            inventory: s(28800),
+            control: s(1800),
+            retry: s(300),
+            retry_count: 0,
+        };
         let mut schedule = Schedule::new(intervals, s(10));
         assert_eq!(schedule.due(s(10)), Some(Errand::Inventory), "the inventory comes first");
         schedule.begun(Errand::Inventory, s(10));

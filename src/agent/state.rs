@@ -81,6 +81,8 @@ pub enum Cause {
     Download,
     /// The server has aborted the deployment.
     Aborted,
+    /// An update control map said so, or it could not be learned what the maps say.
+    Control,
     /// Around ArtifactInstall.
     Install,
     /// Around ArtifactReboot.
@@ -186,6 +188,12 @@ pub enum State {
 
     /// Asks the handler whether it can roll back.
     AskRollback(Update),
+    /// Asks the update control maps before ArtifactInstall.
+    DecideInstall(Update),
+    /// CHECKPOINT, not counted. Reports `pause_before_installing`.
+    SendPauseInstall(Update),
+    /// Waits until the update control maps let it go on.
+    PauseInstall(Update),
     /// CHECKPOINT (standalone). The payload is stored; the place for `--stop-before ArtifactInstall_Enter`.
     BeforeInstall(Update),
     /// Reports `installing`.
@@ -201,6 +209,12 @@ pub enum State {
     /// Asks the handler whether the machine must restart.
     AskReboot(Update),
 
+    /// Asks the update control maps before ArtifactReboot.
+    DecideReboot(Update),
+    /// CHECKPOINT, not counted. Reports `pause_before_rebooting`.
+    SendPauseReboot(Update),
+    /// Waits until the update control maps let it go on.
+    PauseReboot(Update),
     /// Reports `rebooting`.
     SendRebooting(Update),
     /// CHECKPOINT. Runs the ArtifactReboot_Enter scripts.
@@ -216,6 +230,12 @@ pub enum State {
 
     /// CHECKPOINT (standalone). Installed; waits for `commit` or `rollback`, if it can be rolled back.
     Installed(Update),
+    /// Asks the update control maps before ArtifactCommit.
+    DecideCommit(Update),
+    /// CHECKPOINT, not counted. Reports `pause_before_committing`.
+    SendPauseCommit(Update),
+    /// Waits until the update control maps let it go on.
+    PauseCommit(Update),
     /// Drops the token, so that the next report proves that the new system can authenticate (U31).
     BeforeCommit(Update),
     /// Reports `installing` until the server has heard it.

@@ -1,5 +1,7 @@
 //! What the server is told (update-process.md 2).
 
+use super::control::Point;
+
 /// A deployment's status, in the server's words (SA-54).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
@@ -9,6 +11,8 @@ pub enum Status {
     Installing,
     /// The machine restarts.
     Rebooting,
+    /// An update control map holds it up there.
+    PauseBefore(Point),
     /// The end: the new software is committed.
     Success,
     /// The end: it is not.
@@ -22,6 +26,7 @@ impl Status {
             Status::Downloading => "downloading",
             Status::Installing => "installing",
             Status::Rebooting => "rebooting",
+            Status::PauseBefore(point) => point.pause_status(),
             Status::Success => "success",
             Status::Failure => "failure",
         }

@@ -1,19 +1,23 @@
-//! What an Artifact says about itself: `header-info`, `type-info` and `meta-data` (AF-18 to AF-28).
+//! What an Artifact says about itself: `header-info`, `type-info` and `meta-data` (AF-18 to AF-28), and `files` in
+//! version 2 (AF-24, AF-26, AF-29).
 
 use std::collections::BTreeMap;
 
 use super::fault::shown;
+use super::{manifest, values};
 use crate::error::{Error, Result};
 use crate::json::{self, Value};
 
 const CODE: &str = "ARTIFACT-HEADER";
 const INFO: &str = "header-info";
 const TYPE: &str = "type-info";
+const FILES: &str = "files";
+const ROOTFS_IMAGE: &str = "rootfs-image";
 
 /// The header of an Artifact whose checksums, and signature if a key was given, were found right.
 #[derive(Debug, Clone)]
 pub struct Header {
-    /// Version of the Artifact format: 3.
+    /// Version of the Artifact format: 3, or 2. Scripts are stored with it (AF-31).
     pub format: u8,
     /// `artifact_name`, never empty.
     pub name: String,
@@ -21,9 +25,9 @@ pub struct Header {
     pub group: Option<String>,
     /// What the device must be and provide.
     pub depends: Depends,
-    /// `artifact_provides` of type-info; without `artifact_name` and `artifact_group` (AF-27).
+    /// `artifact_provides` of type-info; without `artifact_name` and `artifact_group` (AF-27). Empty in version 2.
     pub provides: BTreeMap<String, String>,
-    /// `clears_artifact_provides`. `None` if absent: everything is cleared (AF-53).
+    /// `clears_artifact_provides`. `None` if absent: everything is cleared (AF-53). So it is in version 2 (AF-57).
     pub clears: Option<Vec<String>>,
     /// What handles the payload; fit to be a file name. `None`: an empty payload (AF-40).
     pub payload_type: Option<String>,
@@ -51,20 +55,30 @@ pub struct Depends {
     pub others: BTreeMap<String, Vec<String>>,
 }
 
+/// The members of a header as they stand in it.
+pub(super) struct Texts<'a> {
+    pub(super) info: &'a [u8],
+    /// Version 2 only.
+    pub(super) files: Option<&'a [u8]>,
+    pub(super) kind: &'a [u8],
+    pub(super) meta: Option<&'a [u8]>,
+}
+
 fn wrong(text: impl Into<String>) -> Error {
     Error::new(CODE, text)
 }
 
 impl Header {
-    /// Reads the three members of a verified header.
+    /// Reads the members of a verified header.
     ///
-    /// Errors: ARTIFACT-HEADER, with the member that is wrong.
-    pub(super) fn parse(info: &[u8], kind: &[u8], meta: Option<&[u8]>) -> Result<Header> {
-        let header_info = json::parse_bytes(info, CODE, INFO)?;
-        let type_info = json::parse_bytes(kind, CODE, TYPE)?;
-        let payload_type = payload_type(&header_info)?;
+    /// Errors: ARTIFACT-HEADER, with the member that is wrong; ARTIFACT-LIMIT; ARTIFACT-FORMAT.
+    pub(super) fn parse(format: u8, texts: &Texts) -> Result<Header> {
+        values::check([Some(texts.info), texts.files, Some(texts.kind), texts.meta].into_iter().flatten())?;
+        let header_info = json::parse_bytes(texts.info, CODE, INFO)?;
+        let type_info = json::parse_bytes(texts.kind, CODE, TYPE)?;
+        let payload_type = payload_type(&header_info, if format == 2 { "updates" } else { "payloads" })?;
         check_type(&type_info, payload_type.as_deref())?;
-        let meta_data = match meta {
+        let meta_data = match texts.meta {
             None | Some([]) => None,
             Some(meta) => match json::parse_bytes(meta, CODE, "meta-data")? {
                 _ if payload_type.is_none() => return Err(wrong("meta-data: an empty payload has none")),
@@ -74,13 +88,17 @@ impl Header {
                 }
             },
         };
+        if let Some(files) = texts.files {
+            check_files(files)?;
+            return Header::version_2(payload_type, header_info, type_info, meta_data);
+        }
         let own = object(&header_info, "artifact_provides", INFO)?;
         let own = own.ok_or_else(|| wrong("header-info: artifact_provides is missing"))?;
         let name = text(own, "artifact_name", INFO)?.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| wrong("header-info: artifact_name is missing or empty"))?;
         let group = text(own, "artifact_group", INFO)?.filter(|group| !group.is_empty());
         Ok(Header {
-            format: 3,
+            format,
             depends: depends(&header_info, &type_info)?,
             provides: provides(&type_info, &name, group.as_deref())?,
             name,
@@ -93,21 +111,67 @@ impl Header {
             signed: false,
         })
     }
+
+    /// AF-24: what version 2 can say is what the name is and which devices it is for.
+    fn version_2(
+        payload_type: Option<String>,
+        header_info: Value,
+        type_info: Value,
+        meta_data: Option<Value>,
+    ) -> Result<Header> {
+        if payload_type.as_deref() != Some(ROOTFS_IMAGE) {
+            let found = payload_type.map_or("none".into(), |t| shown(&t));
+            let text = format!(
+                "the Artifact has format version 2 and a payload of type {found}; version 2 is supported for \
+                 {ROOTFS_IMAGE} only. Write it again with --version 3"
+            );
+            return Err(Error::new("ARTIFACT-FORMAT", text));
+        }
+        let name = text(&header_info, "artifact_name", INFO)?.filter(|name| !name.is_empty());
+        let types = list(&header_info, "device_types_compatible", INFO)?.filter(|types| !types.is_empty());
+        Ok(Header {
+            format: 2,
+            name: name.ok_or_else(|| wrong("header-info: artifact_name is missing or empty"))?,
+            group: None,
+            depends: Depends {
+                device_types: types
+                    .ok_or_else(|| wrong("header-info: device_types_compatible is missing or empty"))?,
+                ..Depends::default()
+            },
+            provides: BTreeMap::new(),
+            clears: None,
+            payload_type,
+            header_info,
+            type_info,
+            meta_data,
+            signed: false,
+        })
+    }
 }
 
-/// AF-23: exactly one payload. Null is the empty payload.
-fn payload_type(info: &Value) -> Result<Option<String>> {
-    let payload = match json::get(info, "payloads") {
+/// AF-29: one file. Which one says the manifest.
+fn check_files(files: &[u8]) -> Result<()> {
+    let files = json::parse_bytes(files, CODE, FILES)?;
+    match list(&files, FILES, FILES)?.as_deref() {
+        Some([name]) => {
+            manifest::check_file_name(name).map_err(|why| wrong(format!("files: {}: {why}", shown(name))))
+        }
+        Some(other) => Err(wrong(format!("files: {} files, a {ROOTFS_IMAGE} has one", other.len()))),
+        None => Err(wrong("files: the list is missing")),
+    }
+}
+
+/// AF-23: exactly one payload, in the list `key`. Null is the empty payload.
+fn payload_type(info: &Value, key: &str) -> Result<Option<String>> {
+    let payload = match json::get(info, key) {
         Some(Value::Array(payloads)) => match payloads.as_slice() {
             [payload] => payload,
             other => {
-                return Err(wrong(format!(
-                    "header-info: {} payloads, exactly one is supported",
-                    other.len()
-                )));
+                let text = format!("header-info: {} {key}, exactly one is supported", other.len());
+                return Err(wrong(text));
             }
         },
-        _ => return Err(wrong("header-info: payloads is missing or not a list")),
+        _ => return Err(wrong(format!("header-info: {key} is missing or not a list"))),
     };
     match json::get(payload, "type") {
         Some(Value::Null) => Ok(None),
@@ -136,7 +200,7 @@ fn check_type(type_info: &Value, wanted: Option<&str>) -> Result<()> {
     }
     let found = text(type_info, "type", TYPE)?;
     match (found.as_deref(), wanted) {
-        (Some(""), Some("rootfs-image")) => Ok(()),
+        (Some(""), Some(ROOTFS_IMAGE)) => Ok(()),
         (found, wanted) if found == wanted => Ok(()),
         (found, wanted) => {
             let [found, wanted] = [found, wanted].map(|t| t.map_or("null".into(), shown));

@@ -25,7 +25,7 @@ pub(super) struct Manifest {
     pub(super) files: BTreeMap<String, Digest>,
 }
 
-/// Refuses every `version` but format 3 (AF-9). This is read before the manifest, therefore unverified: it can
+/// Refuses every `version` but formats 2 and 3 (AF-9). This is read before the manifest, therefore unverified: it can
 /// only lead to a refusal. Its checksum is compared later ([`Manifest::check_version`]).
 pub(super) fn check_format(version: &[u8]) -> Result<u8> {
     const CODE: &str = "ARTIFACT-FORMAT";
@@ -38,12 +38,11 @@ pub(super) fn check_format(version: &[u8]) -> Result<u8> {
         }
     }
     match json::get(&value, "version").and_then(json::integer) {
+        Some(2) => Ok(2),
         Some(3) => Ok(3),
-        Some(n @ 1..=2) => {
-            let text = format!(
-                "the Artifact has format version {n}; only version 3 is supported. \
-                 Write it again with mender-artifact 3 (--version 3)"
-            );
+        Some(1) => {
+            let text = "the Artifact has format version 1; versions 2 and 3 are supported. \
+                        Write it again with mender-artifact 3 (--version 3)";
             Err(Error::new(CODE, text))
         }
         Some(n) => {
@@ -237,11 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn only_format_3_of_mender_is_read() {
+    fn only_formats_2_and_3_of_mender_are_read() {
         assert_eq!(check_format(br#"{"format":"mender","version":3}"#), Ok(3));
+        assert_eq!(check_format(br#"{"format":"mender","version":2}"#), Ok(2));
         for (bad, word) in [
-            (r#"{"format":"mender","version":2}"#, "version 2"),
+            (r#"{"format":"mender","version":0}"#, "version 0"),
             (r#"{"format":"mender","version":1}"#, "version 1"),
+            (r#"{"format":"mender","version":9223372036854775808}"#, "whole number"),
+            (r#"{"format":"mender","version":-3}"#, "version -3"),
             (r#"{"format":"mender","version":4}"#, "version 4"),
             (r#"{"format":"mender","version":"3"}"#, "whole number"),
             (r#"{"format":"mender"}"#, "whole number"),

@@ -1,16 +1,17 @@
-//! The nested archive `header.tar*`: which members it has, in which order (AF-18, AF-19).
+//! The nested archive `header.tar*`: which members it has, in which order (AF-18, AF-19). Version 2 has one more.
 
 use std::io::Read;
 
-use super::codec::Container;
+use super::codec::{Caps, Container};
 use super::fault::shown;
-use super::header::Header;
+use super::header::{Header, Texts};
 use super::limits;
 use super::scripts::{self, Scripts};
 use super::source::Limited;
 use super::tar::{Entry, Tar};
 use crate::error::{Error, Result};
 
+const FILES: &str = "headers/0000/files";
 const TYPE_INFO: &str = "headers/0000/type-info";
 const META_DATA: &str = "headers/0000/meta-data";
 
@@ -18,11 +19,18 @@ fn wrong(label: &str, text: impl std::fmt::Display) -> Error {
     Error::new("ARTIFACT-HEADER", format!("{label}: {text}"))
 }
 
-/// Takes a header apart whose checksum was compared. `stored` is the entry as it stands in the Artifact.
+/// Takes a header apart whose checksum was compared. `stored` is the entry as it stands in the Artifact, whose
+/// format version is `format`.
 ///
-/// Errors: ARTIFACT-HEADER, ARTIFACT-LIMIT, ARTIFACT-TAR, ARTIFACT-COMPRESSION.
-pub(super) fn read(stored: Vec<u8>, container: Container, label: &'static str) -> Result<(Header, Scripts)> {
-    let unpacked = container.decoder(stored.as_slice(), label)?;
+/// Errors: ARTIFACT-HEADER, ARTIFACT-FORMAT, ARTIFACT-LIMIT, ARTIFACT-TAR, ARTIFACT-COMPRESSION.
+pub(super) fn read(
+    stored: Vec<u8>,
+    format: u8,
+    container: Container,
+    caps: Caps,
+    label: &'static str,
+) -> Result<(Header, Scripts)> {
+    let unpacked = container.decoder(stored.as_slice(), caps, label)?;
     let mut tar = Tar::new(Limited::new(unpacked, limits::HEADER_UNPACKED, label), label);
 
     let info = member(&mut tar, label, "header-info", limits::HEADER_INFO)?;
@@ -42,6 +50,11 @@ pub(super) fn read(stored: Vec<u8>, container: Container, label: &'static str) -
         names.push(name.to_owned());
         entry = next(&mut tar)?;
     }
+    let mut files = None;
+    if format == 2 {
+        files = Some(expect(&mut tar, entry, label, FILES, limits::FILES)?);
+        entry = next(&mut tar)?;
+    }
     let kind = expect(&mut tar, entry, label, TYPE_INFO, limits::TYPE_INFO)?;
     let meta = match next(&mut tar)? {
         None => None,
@@ -52,10 +65,12 @@ pub(super) fn read(stored: Vec<u8>, container: Container, label: &'static str) -
     }
     // To the end of the container: a damaged stream must not pass because its end was not looked at.
     tar.after_end(false)?;
-    drop(tar);
+    // The decoder goes before anything is parsed: it may hold a large window.
+    let _ = tar.into_inner();
 
-    let header = Header::parse(&info, &kind, meta.as_deref())?;
-    Ok((header, Scripts::new(names, stored, container, label)))
+    let texts = Texts { info: &info, files: files.as_deref(), kind: &kind, meta: meta.as_deref() };
+    let header = Header::parse(format, &texts)?;
+    Ok((header, Scripts::new(names, stored, container, caps, label)))
 }
 
 /// The next member that is not one of the folders that may stand in between (AF-19).

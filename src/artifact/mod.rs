@@ -1,15 +1,16 @@
 //! FORMAT: a Mender Artifact as a stream. A `Read` in, verified parts out; installs nothing, knows no device.
 //!
 //! ```text
-//! version           JSON, read first: only format 3
+//! version           JSON, read first: format 3, or 2 for rootfs-image
 //! manifest          a checksum for everything below
 //! manifest.sig      optional; verified over the raw manifest before the manifest is parsed
-//! header.tar[.gz]   read whole (at most 4 MiB), verified, then parsed
+//! header.tar[.gz|.xz|.zst]   read whole (at most 2 MiB), verified, then parsed
 //!     header-info
 //!     scripts/Artifact…_…_NN…           any number
+//!     headers/0000/files                format 2 only
 //!     headers/0000/type-info
 //!     headers/0000/meta-data            optional
-//! data/0000.tar[.gz]  streamed; each file verified at its end
+//! data/0000.tar[.gz|.xz|.zst]  streamed; each file verified at its end
 //! ```
 //!
 //! Statement numbers (AF-n) are those of the Artifact format reference. Where the official readers are lax, this one
@@ -32,18 +33,22 @@ mod scripts;
 mod signature;
 mod source;
 mod tar;
+mod values;
+#[cfg(feature = "xz")]
+mod xz;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 use std::fmt;
 use std::io::Read;
 
-pub use depends::glob_matches;
 pub use header::{Depends, Header};
 pub use payload::Payload;
 pub use scripts::Scripts;
 pub use signature::VerifyKey;
 
 use crate::error::{Error, Result};
-use codec::HEADER;
+use codec::{Caps, HEADER};
 use fault::shown;
 use manifest::Manifest;
 use source::Source;
@@ -57,10 +62,26 @@ pub struct Options<'a> {
     /// Whether an unsigned Artifact is refused even without a key: true as soon as a key is configured, so that a
     /// key that could not be read does not open the door (AF-63). Without any usable key all are refused then.
     pub signature_required: bool,
+    /// Largest dictionary that an xz stream may declare, in bytes. Memory is taken as the data need it (AF-8).
+    pub xz_memory_limit: u64,
+    /// Largest window that a zstd stream may declare, in bytes.
+    pub zstd_window_limit: u64,
+}
+
+impl Default for Options<'_> {
+    /// No keys, and the limits that a configuration has if it does not say anything else.
+    fn default() -> Self {
+        Options {
+            keys: &[],
+            signature_required: false,
+            xz_memory_limit: 64 * 1024 * 1024,
+            zstd_window_limit: 8 * 1024 * 1024,
+        }
+    }
 }
 
 /// An Artifact that is good up to its payload.
-pub struct Opened<R> {
+pub struct Opened<R: Read> {
     /// What it says about itself.
     pub header: Header,
     /// Its state scripts.
@@ -70,7 +91,7 @@ pub struct Opened<R> {
 }
 
 /// For `unwrap_err` in tests and the like; the source need not be `Debug`.
-impl<R> fmt::Debug for Opened<R> {
+impl<R: Read> fmt::Debug for Opened<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened")
             .field("header", &self.header)
@@ -89,13 +110,13 @@ impl<R> fmt::Debug for Opened<R> {
 /// | ARTIFACT-TRUNCATED | it ends too early |
 /// | ARTIFACT-TAR | not a tar archive, a damaged block, or a type of entry that is never accepted |
 /// | ARTIFACT-ORDER | an entry is missing, unknown or in the wrong place |
-/// | ARTIFACT-FORMAT | not format version 3, or augmented |
+/// | ARTIFACT-FORMAT | neither format version 3 nor a rootfs-image of version 2, or augmented |
 /// | ARTIFACT-SIGNATURE | unsigned though a signature is required, or the signature is wrong |
 /// | ARTIFACT-MANIFEST | the manifest is not canonical, or incomplete |
 /// | ARTIFACT-CHECKSUM | a part is not what the manifest says |
 /// | ARTIFACT-COMPRESSION | a container is damaged, or packed in a way that is not supported |
 /// | ARTIFACT-HEADER | the header's content is wrong |
-/// | ARTIFACT-LIMIT | a part is larger than accepted (AF-65) |
+/// | ARTIFACT-LIMIT | a part is larger than accepted (AF-65), or asks for more memory to be unpacked |
 pub fn open<R: Read>(source: R, options: &Options) -> Result<Opened<R>> {
     let mut outer = Tar::new(Source::new(source), "the Artifact");
 
@@ -134,14 +155,19 @@ pub fn open<R: Read>(source: R, options: &Options) -> Result<Opened<R>> {
     let stored = outer.content(&entry, limits::HEADER_STORED)?;
     manifest.check_header(label, &stored)?;
 
-    let (mut header, scripts) = members::read(stored, container, label)?;
-    header.format = format;
+    let caps = Caps { xz_dictionary: options.xz_memory_limit, zstd_window: options.zstd_window_limit };
+    let (mut header, scripts) = members::read(stored, format, container, caps, label)?;
     header.signed = signed;
+    if format == 2 && manifest.files.len() != 1 {
+        let text =
+            format!("the manifest lists {} payload files, a rootfs-image has one", manifest.files.len());
+        return Err(Error::new("ARTIFACT-MANIFEST", text));
+    }
     if header.payload_type.is_none() && !manifest.files.is_empty() {
         let text = "the manifest lists payload files, but header-info says that the payload is empty";
         return Err(Error::new("ARTIFACT-MANIFEST", text));
     }
-    Ok(Opened { header, scripts, payload: Payload::new(outer, manifest.files) })
+    Ok(Opened { header, scripts, payload: Payload::new(outer, manifest.files, caps) })
 }
 
 fn required<R: Read>(outer: &mut Tar<R>, name: &str, limit: u64) -> Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use sha2::{Digest as _, Sha256};
 
-use super::codec::{self, DATA, Decoder};
+use super::codec::{self, Caps, DATA, Decoder};
 use super::fault::{lift, shown};
 use super::manifest::{self, Digest};
 use super::source::Source;
@@ -18,16 +18,17 @@ type Inner<R> = Tar<Decoder<Outer<R>>>;
 
 /// The rest of an opened Artifact: its payload files in the order of the Artifact.
 ///
-/// Uses a fixed amount of memory whatever the size of the files. After an error every further call gives the
+/// Uses a fixed amount of memory whatever the size of the files: the decoder's window and some buffers. After an error every further call gives the
 /// same error: nothing can be accepted by going on.
-pub struct Payload<R> {
+pub struct Payload<R: Read> {
     stage: Stage<R>,
+    caps: Caps,
     /// Bare name to checksum, and whether the file was met.
     files: BTreeMap<String, (Digest, bool)>,
     current: Option<Current>,
 }
 
-enum Stage<R> {
+enum Stage<R: Read> {
     /// The header was read; the data entry may follow.
     Before(Outer<R>),
     /// Inside the data entry.
@@ -44,7 +45,7 @@ struct Current {
 }
 
 /// Short, and whatever the source is: what is left to read is not for a log.
-impl<R> fmt::Debug for Payload<R> {
+impl<R: Read> fmt::Debug for Payload<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let current = self.current.as_ref().map(|c| c.name.as_str());
         f.debug_struct("Payload")
@@ -55,9 +56,9 @@ impl<R> fmt::Debug for Payload<R> {
 }
 
 impl<R: Read> Payload<R> {
-    pub(super) fn new(outer: Outer<R>, files: BTreeMap<String, Digest>) -> Payload<R> {
+    pub(super) fn new(outer: Outer<R>, files: BTreeMap<String, Digest>, caps: Caps) -> Payload<R> {
         let files = files.into_iter().map(|(name, digest)| (name, (digest, false))).collect();
-        Payload { stage: Stage::Before(outer), files, current: None }
+        Payload { stage: Stage::Before(outer), caps, files, current: None }
     }
 
     /// Goes on to the next file: its name and size in bytes. A file that was not read to its end is read to its
@@ -137,7 +138,7 @@ impl<R: Read> Payload<R> {
         let Some(entry) = outer.next_entry()? else { return self.finish(outer) };
         match codec::find(&DATA, &entry.name) {
             Some((label, container)) if !entry.directory => {
-                let tar = Tar::new(container.decoder(outer, label)?, label);
+                let tar = Tar::new(container.decoder(outer, self.caps, label)?, label);
                 self.within(Box::new(tar))
             }
             _ => Err(unexpected(&entry.name, "after the header")),

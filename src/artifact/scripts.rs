@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::codec::Container;
+use super::codec::{Caps, Container};
 use super::limits;
 use super::source::Limited;
 use super::tar::Tar;
@@ -22,6 +22,7 @@ pub struct Scripts {
     /// The verified header as it was stored; empty if there is no script.
     stored: Vec<u8>,
     container: Container,
+    caps: Caps,
     label: &'static str,
 }
 
@@ -31,11 +32,12 @@ impl Scripts {
         names: Vec<String>,
         stored: Vec<u8>,
         container: Container,
+        caps: Caps,
         label: &'static str,
     ) -> Scripts {
         // Without scripts nobody needs the bytes again, and the payload is still to come.
         let stored = if names.is_empty() { Vec::new() } else { stored };
-        Scripts { names, stored, container, label }
+        Scripts { names, stored, container, caps, label }
     }
 
     /// How many there are.
@@ -64,7 +66,7 @@ impl Scripts {
         if self.names.is_empty() {
             return Ok(());
         }
-        let unpacked = self.container.decoder(self.stored.as_slice(), self.label)?;
+        let unpacked = self.container.decoder(self.stored.as_slice(), self.caps, self.label)?;
         let mut tar = Tar::new(Limited::new(unpacked, limits::HEADER_UNPACKED, self.label), self.label);
         while let Some(entry) = tar.next_entry()? {
             if let Some(name) = entry.name.strip_prefix(FOLDER) {

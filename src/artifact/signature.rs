@@ -4,6 +4,9 @@
 //! | --- | --- |
 //! | RSA, 1024 to 8192 bits | PKCS#1 v1.5 with SHA-256 |
 //! | EC P-256 | ECDSA with SHA-256: r and s raw, 32 bytes each, or DER |
+//! | EC P-384 | ECDSA with SHA-256: r and s raw, 48 bytes each, or DER |
+//!
+//! P-384 is for signatures made by other tools than the official writer, which knows P-256 only.
 
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 
@@ -15,6 +18,7 @@ const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
 const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 const ED448: &[u8] = &[0x2b, 0x65, 0x71];
 
@@ -36,11 +40,13 @@ enum Key {
     Rsa(Vec<u8>),
     /// The uncompressed point.
     P256(Vec<u8>),
+    /// The uncompressed point.
+    P384(Vec<u8>),
 }
 
 impl VerifyKey {
     /// Reads the first PEM block of `pem`, which must be a SubjectPublicKeyInfo (`PUBLIC KEY`) with an RSA key of
-    /// 1024 to 8192 bits or an EC key on P-256 (AF-60, AF-61). `name` (its file) is for messages.
+    /// 1024 to 8192 bits or an EC key on P-256 or P-384 (AF-60, AF-61). `name` (its file) is for messages.
     ///
     /// # Errors
     /// ARTIFACT-KEY. The caller must not go on without the key: a configured key makes signatures mandatory
@@ -68,8 +74,33 @@ impl VerifyKey {
             Key::P256(key) => {
                 by(&signature::ECDSA_P256_SHA256_FIXED, key) || by(&signature::ECDSA_P256_SHA256_ASN1, key)
             }
+            Key::P384(key) => {
+                let fits = |signature: &[u8]| {
+                    let algorithm = &signature::ECDSA_P384_SHA256_ASN1;
+                    UnparsedPublicKey::new(algorithm, key).verify(message, signature).is_ok()
+                };
+                fits(signature) || raw_to_der(signature).is_some_and(|der| fits(&der))
+            }
         }
     }
+}
+
+/// r and s of 48 bytes each, as the DER that the library wants for P-384.
+fn raw_to_der(raw: &[u8]) -> Option<Vec<u8>> {
+    let (r, s) = raw.split_at_checked(48).filter(|(_, s)| s.len() == 48)?;
+    let mut numbers = Vec::new();
+    for number in [r, s] {
+        let digits = &number[number.iter().position(|b| *b != 0)?..];
+        // A first bit that is set would mean a negative number.
+        let sign = usize::from(digits[0] >> 7);
+        numbers.extend([INTEGER, (sign + digits.len()) as u8]);
+        numbers.extend(std::iter::repeat_n(0, sign));
+        numbers.extend_from_slice(digits);
+    }
+    // At most 102 bytes: lengths of one byte throughout.
+    let mut der = vec![SEQUENCE, numbers.len() as u8];
+    der.append(&mut numbers);
+    Some(der)
 }
 
 /// Checks `manifest.sig` over the raw manifest. One fitting key is enough.
@@ -129,13 +160,14 @@ fn public_key(der: &[u8]) -> std::result::Result<Key, String> {
     if !rest.is_empty() || !end.is_empty() {
         return Err(SHAPE.into());
     }
-    let only = "; keys for Artifacts are RSA or EC P-256";
+    let only = "; keys for Artifacts are RSA, EC P-256 or EC P-384";
     match oid {
         RSA => rsa(key),
         EC => match element(parameters, OID) {
             Some((P256, [])) if key.len() == 65 && key[0] == 4 => Ok(Key::P256(key.to_vec())),
-            Some((P256, [])) => Err("the point of the EC key is not in uncompressed form".into()),
-            _ => Err(format!("an EC key on another curve than P-256 (prime256v1){only}")),
+            Some((P384, [])) if key.len() == 97 && key[0] == 4 => Ok(Key::P384(key.to_vec())),
+            Some((P256 | P384, [])) => Err("the point of the EC key is not in uncompressed form".into()),
+            _ => Err(format!("an EC key on another curve than P-256 (prime256v1) and P-384{only}")),
         },
         ED25519 | ED448 => Err(format!("Ed25519 and Ed448 are not supported for Artifacts{only}")),
         RSA_PSS => Err(format!("the key is for RSA-PSS only{only} (PKCS#1 v1.5)")),

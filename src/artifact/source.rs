@@ -59,7 +59,9 @@ impl<R> Limited<R> {
 
 impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
+        // One byte too many is enough to know: no decoder shall work, and take memory, for more.
+        let most = usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
+        let n = self.inner.read(&mut buffer[..most])?;
         match self.left.checked_sub(n as u64) {
             Some(left) => {
                 self.left = left;

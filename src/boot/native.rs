@@ -101,7 +101,7 @@ impl Native {
                 continue; // The same file locked twice would wait for itself.
             }
             let path = dir.join("fw_printenv.lock");
-            match Lock::wait_for(&path, LOCK_LIMIT) {
+            match Lock::wait_for(&path, 0o666, LOCK_LIMIT) {
                 Ok(lock) => held.push(lock),
                 // Nobody else can take it either.
                 Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {}

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
-use thimble::agent::{self, Offer};
+use thimble::agent::{self, Offer, Trial};
 use thimble::artifact::{self, Options, VerifyKey};
 use thimble::boot::Environment;
 use thimble::boot::native::Native;
@@ -69,8 +69,16 @@ impl ArtifactDepot {
         let keys = verify_keys(&self.place.config.artifact_verify_keys);
         let signature_required = !self.place.config.artifact_verify_keys.is_empty();
         let source = self.source(offer)?;
-        let options = Options { keys: &keys, signature_required };
-        let opened = artifact::open(source, &options)?;
+        let options = Options {
+            keys: &keys,
+            signature_required,
+            xz_memory_limit: self.place.config.xz_memory_limit,
+            zstd_window_limit: self.place.config.zstd_window_limit,
+        };
+        let opened = artifact::open(source, &options).map_err(|e| match offer.id.as_str() {
+            "" => e.during(&offer.uri), // a person asks which file; a deployment has one, and its link is a secret
+            _ => e,
+        })?;
         let header = opened.header;
         if header.signed && !signature_required {
             log::warn!("the Artifact is signed, but no ArtifactVerifyKey is configured: not verified");
@@ -93,7 +101,7 @@ impl ArtifactDepot {
         if let Some(module) = &module {
             module.check()?;
         }
-        scripts::put_in_place(&self.place.artifact_scripts(), opened.scripts.len(), |each| {
+        scripts::put_in_place(&self.place.artifact_scripts(), header.format, opened.scripts.len(), |each| {
             opened.scripts.extract(each)
         })?;
         if let Some(module) = &module {
@@ -112,6 +120,22 @@ impl ArtifactDepot {
             clears: header.clears,
             payload: header.payload_type,
         })
+    }
+
+    /// What has become of a root file system that is being tried.
+    pub fn trial(&mut self, payload: &str) -> Trial {
+        if self.runs_module(payload) {
+            return Trial::NotKnown;
+        }
+        match self.rootfs.facts() {
+            Ok(facts) if !facts.pending => Trial::Over,
+            Ok(facts) if facts.running == facts.boot_part => Trial::Running,
+            Ok(_) => Trial::Waiting,
+            Err(e) => {
+                log::warn!("{e}");
+                Trial::NotKnown
+            }
+        }
     }
 
     /// Whether payloads of this type are for an Update Module (decision 16).

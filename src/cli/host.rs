@@ -1,6 +1,8 @@
 //! The machine: clocks, waits, restart, deployment logs; and what is installed.
 
+use super::controls;
 use super::logger;
+use super::setup::Place;
 use std::path::PathBuf;
 use std::time::Duration;
 use thimble::agent::{self, Errand};
@@ -9,6 +11,8 @@ use thimble::ports::{Host, Software, Woke};
 use thimble::run::INTERRUPTED;
 use thimble::store::{self, DeploymentLog, InstalledStore};
 use thimble::sys::process::{Ended, Invocation};
+use thimble::sys::signal::For;
+use thimble::sys::watch::Watch;
 use thimble::sys::{clock, process, signal};
 
 /// How long a restart may take until it counts as failed (M37).
@@ -17,13 +21,29 @@ const RESTART: Duration = Duration::from_secs(600);
 /// How long a machine may take to go down after `reboot` said that it cannot.
 const RESTART_DESPITE_ERROR: Duration = Duration::from_secs(10);
 
+/// How often the update control maps are looked at where the kernel cannot tell when they change.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The machine that we run on.
 #[derive(Debug)]
 pub struct Machine {
-    /// `--root`, or `/`.
-    pub root: PathBuf,
-    /// Where deployment logs are.
-    pub log_dir: PathBuf,
+    root: PathBuf,
+    log_dir: PathBuf,
+    /// Where the update control maps are.
+    controls: [PathBuf; 2],
+    /// Tells when they change; `None`: nobody has waited for that yet.
+    watch: Option<std::io::Result<Watch>>,
+}
+
+/// What ends every wait.
+fn called() -> Option<Woke> {
+    if signal::terminate() {
+        return Some(Woke::Terminate);
+    }
+    if signal::take_check() {
+        return Some(Woke::Errand(Errand::Deployment));
+    }
+    signal::take_inventory().then_some(Woke::Errand(Errand::Inventory))
 }
 
 impl Host for Machine {
@@ -37,17 +57,45 @@ impl Host for Machine {
 
     fn wait(&mut self, until: Duration) -> Woke {
         loop {
-            if signal::terminate() {
-                return Woke::Terminate;
-            }
-            if signal::take_check() {
-                return Woke::Errand(Errand::Deployment);
-            }
-            if signal::take_inventory() {
-                return Woke::Errand(Errand::Inventory);
+            if let Some(woke) = called() {
+                return woke;
             }
             let left = until.saturating_sub(clock::since_boot());
             if left.is_zero() || signal::poll(&[], Some(left)).is_err() {
+                return Woke::Time;
+            }
+        }
+    }
+
+    fn wait_or_controls(&mut self, until: Duration) -> Woke {
+        let Some(watch) = &mut self.watch else {
+            let [store, drop_ins] = self.controls.clone();
+            let watch = Watch::new(store, drop_ins);
+            if let Err(e) = &watch {
+                log::warn!("changes of update control maps are looked for every second: no inotify: {e}");
+            }
+            self.watch = Some(watch);
+            // They may have changed before anybody watched.
+            return Woke::Controls;
+        };
+        loop {
+            if let Some(woke) = called() {
+                return woke;
+            }
+            let left = until.saturating_sub(clock::since_boot());
+            if left.is_zero() {
+                return Woke::Time;
+            }
+            let waited = match watch {
+                Ok(watch) if watch.happened() => return Woke::Controls,
+                Ok(watch) => signal::poll(&[(watch.fd(), For::Reading)], Some(left)),
+                Err(_) if left > LOOK => match signal::poll(&[], Some(LOOK)) {
+                    Ok(_) => return called().unwrap_or(Woke::Controls),
+                    Err(e) => Err(e),
+                },
+                Err(_) => signal::poll(&[], Some(left)),
+            };
+            if waited.is_err() {
                 return Woke::Time;
             }
         }
@@ -75,7 +123,7 @@ impl Host for Machine {
         // It is on its way down: be found waiting, not working.
         match self.wait_only(clock::since_boot() + limit) {
             Woke::Terminate => Err(Error::new(INTERRUPTED, "told to end while the machine restarts")),
-            Woke::Time | Woke::Errand(_) => Err(failed(why)),
+            Woke::Time | Woke::Errand(_) | Woke::Controls => Err(failed(why)),
         }
     }
 
@@ -105,6 +153,12 @@ impl Host for Machine {
 }
 
 impl Machine {
+    /// The one of this place.
+    pub fn new(place: &Place) -> Machine {
+        let controls = controls::pool_store(place).directories();
+        Machine { root: place.root.clone(), log_dir: place.log_dir(), controls, watch: None }
+    }
+
     /// Waits until the time or the end, whatever else is asked for.
     fn wait_only(&mut self, until: Duration) -> Woke {
         loop {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use thimble::agent::Record;
-use thimble::error::Result;
+use thimble::error::{Error, Result};
 use thimble::ports::Journal;
 use thimble::store::{Durable, Loaded};
 use thimble::sys::file;
@@ -20,6 +20,21 @@ impl JournalFile {
         JournalFile {
             record: Durable::new(datastore, "thimble-journal", *b"THJ1"),
             unreadable: datastore.join("thimble-journal.unreadable"),
+        }
+    }
+
+    /// The update in progress, for commands that only look: changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn look(&self) -> Result<Option<Record>> {
+        match self.record.look()? {
+            Loaded::Content(content) if !content.is_empty() => {
+                let record = Record::decode(&content);
+                record.map(Some).map_err(|why| Error::new("JOURNAL-RECORD", why.0))
+            }
+            Loaded::Content(_) | Loaded::Nothing => Ok(None),
+            Loaded::Damaged(what) => Err(Error::new("STORE-DAMAGED", what)),
         }
     }
 

@@ -5,7 +5,7 @@ use super::times::Times;
 use super::{Adapters, complain};
 use std::process::ExitCode;
 use std::time::Duration;
-use thimble::agent::{Facts, Record, State, Wait, resume};
+use thimble::agent::{Facts, Record, State, Trial, Wait, resume};
 use thimble::error::Result;
 use thimble::ports::Host;
 use thimble::run::{Exit, Mode};
@@ -119,10 +119,17 @@ fn begin(place: Place) -> Result<(Adapters, Start)> {
 /// An update was in progress: its log goes on before anything else happens (U67).
 fn go_on(adapters: &mut Adapters, record: Record) -> Start {
     let boot_id = adapters.machine.boot_id();
-    let facts = Facts { same_boot: !boot_id.is_empty() && record.boot_id == boot_id };
+    let same_boot = !boot_id.is_empty() && record.boot_id == boot_id;
     if let Some(id) = record.state.deployment() {
         adapters.machine.begin_log(id);
     }
+    // Only a pause survives a restart of the machine in which the boot loader may have done something of its own.
+    let payload = record.state.artifact().and_then(|a| a.payload.as_deref());
+    let trial = match payload.filter(|_| !same_boot && record.state.is_control()) {
+        Some(payload) => adapters.depot.trial(payload),
+        None => Trial::NotKnown,
+    };
+    let facts = Facts { same_boot, trial };
     let (was, wait) = (record.state.name(), record.wait.clone().filter(|_| facts.same_boot));
     let state = resume(record, facts);
     log::info!(

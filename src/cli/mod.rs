@@ -1,6 +1,8 @@
 //! What the program does for each command: builds the real world out of the adapters and hands it to the driver.
 
 pub mod args;
+mod control;
+mod controls;
 mod depot;
 mod host;
 mod journal;
@@ -110,6 +112,7 @@ fn with_place(global: &Global, command: Command) -> Result<ExitCode> {
                 "no thimble daemon works on this data store; `thimble check` asks for a deployment by itself",
             )),
         },
+        Command::Control(what) => control::run(&place, what),
         Command::Bootstrap => bootstrap(place, global.force_bootstrap),
         Command::Help | Command::Version => Ok(ExitCode::SUCCESS),
     }
@@ -168,6 +171,7 @@ struct Adapters {
     server: server::DeviceApi,
     depot: depot::ArtifactDepot,
     software: host::SoftwareStore,
+    controls: controls::ControlMaps,
     machine: host::Machine,
 }
 
@@ -184,7 +188,8 @@ impl Adapters {
             server: server::DeviceApi::new(place.clone(), client.clone()),
             depot: depot::ArtifactDepot::new(place.clone(), client, announce),
             software: host::SoftwareStore(InstalledStore::new(&place.dirs.datastore)),
-            machine: host::Machine { root: place.root.clone(), log_dir: place.log_dir() },
+            controls: controls::ControlMaps::new(&place),
+            machine: host::Machine::new(&place),
             place,
         })
     }
@@ -200,6 +205,7 @@ impl Adapters {
         let intervals = Intervals {
             update: config.update_poll_interval,
             inventory: config.inventory_poll_interval,
+            control: config.control_map_poll_interval,
             retry: config.retry_poll_interval,
             retry_count: config.retry_poll_count,
         };
@@ -210,6 +216,7 @@ impl Adapters {
             server: &mut self.server,
             depot: &mut self.depot,
             software: &mut self.software,
+            controls: &mut self.controls,
             host: &mut self.machine,
         };
         let mut driver = Driver::new(world, mode, intervals, time_scale);

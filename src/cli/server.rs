@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use thimble::agent::control::ControlMap;
 use thimble::agent::{self, Offer, Status};
 use thimble::error::Result;
 use thimble::ports::{self, Server};
@@ -178,7 +179,7 @@ impl Server for DeviceApi {
         Ok(())
     }
 
-    fn next_deployment(&mut self) -> std::result::Result<Option<Offer>, ports::Fault> {
+    fn next_deployment(&mut self) -> std::result::Result<Option<ports::Next>, ports::Fault> {
         let provides = self.installed().map_err(ports::Fault::Other)?.all();
         let device_type = self.place.device_type().map_err(ports::Fault::Other)?;
         let offer = self.client.borrow_mut().next_deployment(&provides, &device_type).map_err(fault)?;
@@ -192,8 +193,23 @@ impl Server for DeviceApi {
                     offer.device_types.join(", ")
                 );
             }
-            Offer { id: offer.id, uri: offer.uri }
+            let control_map = offer.control_map;
+            ports::Next { offer: Offer { id: offer.id, uri: offer.uri }, control_map }
         }))
+    }
+
+    fn control_map(&mut self, deployment: &str) -> std::result::Result<ControlMap, ports::Fault> {
+        self.client.borrow_mut().control_map(deployment).map_err(|e| match e.kind {
+            Kind::NotFound => ports::Fault::Aborted,
+            Kind::Transport
+            | Kind::Unauthorized
+            | Kind::Conflict
+            | Kind::TooLarge
+            | Kind::Busy(_)
+            | Kind::Refused(_)
+            | Kind::Protocol
+            | Kind::Interrupted => fault(e),
+        })
     }
 
     fn report(&mut self, deployment: &str, status: Status) -> std::result::Result<(), ports::Fault> {

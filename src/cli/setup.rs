@@ -141,7 +141,11 @@ impl Place {
         let source = std::fs::File::open(file).map_err(|e| refuse(e.to_string()))?;
         let device_type = self.device_type().map_err(|e| refuse(e.to_string()))?;
         // Its signature is not asked for: whoever writes here owns the device already (AF-44, ST40).
-        let options = Options { keys: &[], signature_required: false };
+        let options = Options {
+            xz_memory_limit: self.config.xz_memory_limit,
+            zstd_window_limit: self.config.zstd_window_limit,
+            ..Options::default()
+        };
         let mut opened = artifact::open(source, &options).map_err(|e| refuse(e.to_string()))?;
         let header = &opened.header;
         let depends = &header.depends;

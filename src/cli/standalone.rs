@@ -197,7 +197,7 @@ fn stopped(point: StopPoint, state: &State, story: &Story, options: &Standalone)
 /// Says what failed, if it failed in this run (ST25), and what more there is to say.
 fn failed_now(cause: Cause, story: &Story, more: &str) -> ExitCode {
     let what = match cause {
-        Cause::Download | Cause::Aborted => "Streaming failed.",
+        Cause::Download | Cause::Aborted | Cause::Control => "Streaming failed.",
         Cause::Install | Cause::Reboot | Cause::Loop => "Installation failed.",
         Cause::Commit => "Committing failed.",
         Cause::Asked | Cause::Interrupted => "",

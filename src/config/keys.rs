@@ -84,9 +84,6 @@ pub(super) const NOT_YET: &[(&str, &str)] = &[
     ("Security.SSLEngine", "OpenSSL engines cannot be used, keys are read from PEM files"),
     ("Connectivity.DisableKeepAlive", "connections are kept or closed as the agent sees fit"),
     ("Connectivity.IdleConnTimeoutSeconds", "connections are kept or closed as the agent sees fit"),
-    ("UpdateControlMapExpirationTimeSeconds", "update control maps are not implemented"),
-    ("UpdateControlMapBootExpirationTimeSeconds", "update control maps are not implemented"),
-    ("UpdateControlMapPollIntervalSeconds", "update control maps are not implemented"),
 ];
 
 /// Two forms of one setting: giving both in one file is an error, and one in the main file replaces either in

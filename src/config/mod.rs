@@ -80,10 +80,14 @@ pub struct Config {
     pub update_log_path: Option<PathBuf>,
     /// Log level of the daemon, lower case (LG-6).
     pub daemon_log_level: Option<String>,
-    /// Life of an update control map (SA-78); `None`: twice the update poll interval.
+    /// The update poll interval if the configuration has one (SA-78).
+    pub update_poll_configured: Option<Duration>,
+    /// Life of an update control map (SA-78); `None`: twice the update poll interval as configured.
     pub control_map_expiration: Option<Duration>,
     /// Life of an update control map after a restart of the machine; `None`: 600 s.
     pub control_map_boot_expiration: Option<Duration>,
+    /// Between refreshes of an update control map in a pause.
+    pub control_map_poll_interval: Duration,
     /// A boot environment with a single copy is refused (ours).
     pub boot_env_require_redundant: bool,
     /// How boot variables are reached (ours).
@@ -318,9 +322,12 @@ fn build(settings: &Settings) -> Config {
         module_timeout: seconds("ModuleTimeoutSeconds", 14400),
         update_log_path: path("UpdateLogPath"),
         daemon_log_level: level(settings),
+        update_poll_configured: number("UpdatePollIntervalSeconds").map(Duration::from_secs),
         control_map_expiration: number("UpdateControlMapExpirationTimeSeconds").map(Duration::from_secs),
         control_map_boot_expiration: number("UpdateControlMapBootExpirationTimeSeconds")
             .map(Duration::from_secs),
+        control_map_poll_interval: number("UpdateControlMapPollIntervalSeconds")
+            .map_or(seconds("UpdatePollIntervalSeconds", 1800), Duration::from_secs),
         boot_env_require_redundant: switch("BootEnvironment.RequireRedundant", false),
         boot_env_adapter: match text("BootEnvironment.Adapter").as_deref() {
             Some("fw_setenv") => Adapter::FwSetenv,

@@ -100,13 +100,15 @@ impl RootfsImage {
         self.counters
     }
 
-    /// Writes `bootcount=0` if an update is being tried, so that a restart during a pause does not use up its
+    /// Writes `bootcount=0` if an update is being tried and it is not 0 already, so that a restart during a pause does not use up its
     /// tries (design, decision 9); otherwise nothing.
     ///
     /// # Errors
     /// As those of the boot environment.
     pub fn keep_trying(&mut self) -> Result<()> {
-        if self.pending()? { self.env.write(&[(COUNT, "0")]) } else { Ok(()) }
+        let values = self.env.read(&[AVAILABLE, COUNT])?;
+        let is = |name, wanted| values.get(name).is_some_and(|v| v == wanted);
+        if is(AVAILABLE, "1") && !is(COUNT, "0") { self.env.write(&[(COUNT, "0")]) } else { Ok(()) }
     }
 
     /// What the system and the boot environment say now: what resuming after a restart has to know.
@@ -126,11 +128,6 @@ impl RootfsImage {
             }
             _ => Err(not_configured("RootfsPartA and RootfsPartB are not both set")),
         }
-    }
-
-    fn pending(&mut self) -> Result<bool> {
-        let values = self.env.read(&[AVAILABLE])?;
-        Ok(values.get(AVAILABLE).is_some_and(|v| v == "1")) // BE-2
     }
 
     fn status(&mut self) -> Result<Status> {
@@ -273,6 +270,10 @@ impl Payload for RootfsImage {
 
     fn verify_reboot(&mut self) -> Result<()> {
         self.check_being_tried()
+    }
+
+    fn keep_trying(&mut self) -> Result<()> {
+        RootfsImage::keep_trying(self)
     }
 
     fn commit(&mut self) -> Result<()> {

@@ -2,6 +2,8 @@
 
 use super::http::Payload;
 use super::{Call, Client, Fault, Kind, url};
+use crate::agent::control::ControlMap;
+use crate::error::{Error, Result};
 use crate::json::{self, Value};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +14,9 @@ const V2: &str = "/api/devices/v2/deployments/device/deployments";
 
 /// Largest answer to the question for the next deployment.
 const OFFER: usize = 1024 * 1024;
+
+/// Largest answer to the question for an update control map.
+const CONTROL_MAP: usize = 64 * 1024;
 
 /// A deployment for this device; only these members are read (SA-44, SA-45).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub struct Offer {
     pub artifact_name: Option<String>,
     /// The device types that the server believes it to fit.
     pub device_types: Vec<String>,
+    /// The update control map of the deployment, if it has one; an error says what is wrong with it (SA-46).
+    pub control_map: Result<Option<ControlMap>>,
 }
 
 type Open<'a> = Box<dyn FnMut() -> io::Result<Box<dyn Read + 'a>> + 'a>;
@@ -165,6 +172,21 @@ impl Client {
         }
     }
 
+    /// Asks for the update control map of a deployment again (SA-79). [`Kind::NotFound`]: there is no such deployment
+    /// any more. An answer without a map is an error ([`Kind::Protocol`]).
+    pub fn control_map(&mut self, id: &str) -> std::result::Result<ControlMap, Fault> {
+        let path = format!("{V2}/{}/update_control_map", usable(id)?);
+        let call = Call { method: "GET", path: &path, body: Payload::None, limit: CONTROL_MAP };
+        let answer = self.call(call)?;
+        if answer.status != 200 {
+            return Err(answer.refused("asking for the update control map"));
+        }
+        let wrong = |error| Fault { kind: Kind::Protocol, error };
+        let value = json::parse_bytes(&answer.body, "SERVER-ANSWER", "the server's update control map");
+        let map = control_map(&value.map_err(wrong)?).map_err(wrong)?;
+        map.ok_or_else(|| wrong(Error::new("SERVER-ANSWER", "the answer holds no update control map")))
+    }
+
     /// Uploads the log of a failed deployment (SA-61, SA-65).
     pub fn upload_log(&mut self, id: &str, mut body: LogBody<'_>) -> std::result::Result<(), Fault> {
         let path = format!("{V1}/{}/log", usable(id)?);
@@ -200,8 +222,15 @@ fn question(provides: &BTreeMap<String, String>, device_type: &str) -> String {
         body.push(':');
         json::quote(&mut body, value);
     }
-    body.push_str("}}");
+    // Without it the server keeps its maps to itself (K41).
+    body.push_str("},\"update_control_map\":true}");
     body
+}
+
+/// The member `update_control_map` of an answer.
+fn control_map(answer: &Value) -> Result<Option<ControlMap>> {
+    let Some(value) = json::get(answer, "update_control_map") else { return Ok(None) };
+    ControlMap::parse(value).map_err(|e| Error::new("CONTROL-MAP", format!("the server's {e}")))
 }
 
 /// Reads the members of SA-44.
@@ -234,7 +263,8 @@ fn offer(body: &[u8]) -> std::result::Result<Offer, Fault> {
         Some(list) => json::strings(list)
             .ok_or_else(|| wrong(format!("{what}: `device_types_compatible` is not a list of strings")))?,
     };
-    Ok(Offer { id, uri, artifact_name: text(artifact, "artifact_name")?, device_types })
+    let artifact_name = text(artifact, "artifact_name")?;
+    Ok(Offer { id, uri, artifact_name, device_types, control_map: control_map(&value) })
 }
 
 #[cfg(test)]
@@ -251,7 +281,7 @@ mod tests {
         assert_eq!(
             question(&provides, "dt"),
             "{\"device_provides\":{\"artifact_name\":\"r\\\"1\",\"device_type\":\"dt\",\
-             \"rootfs-image.version\":\"r1\"}}"
+             \"rootfs-image.version\":\"r1\"},\"update_control_map\":true}"
         );
     }
 
@@ -266,8 +296,24 @@ mod tests {
             uri: "https://h/a?s=%2F%2f+x".into(),
             artifact_name: Some("a".into()),
             device_types: vec!["x".into(), "y".into()],
+            control_map: Ok(None),
         };
         assert_eq!(got, Ok(want));
+    }
+
+    #[test]
+    fn a_wrong_control_map_does_not_hide_the_deployment() {
+        let answer = |map: &str| {
+            let text = format!(
+                r#"{{"id":"d-1","artifact":{{"source":{{"uri":"http://h/a"}}}},"update_control_map":{map}}}"#
+            );
+            offer(text.as_bytes()).expect("a deployment").control_map
+        };
+        assert_eq!(answer("null"), Ok(None));
+        let good = answer(r#"{"id":"00000000-0000-4000-8000-00000000000a"}"#);
+        assert!(matches!(good, Ok(Some(map)) if map.is_empty()));
+        let wrong = answer(r#"{"id":"d-1"}"#).expect_err("no UUID");
+        assert!(wrong.text.contains("the server's update control map: id is \"d-1\""), "{wrong}");
     }
 
     #[test]

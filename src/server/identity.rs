@@ -61,7 +61,7 @@ pub(super) fn value(out: &mut String, values: &[String]) {
 fn mac_address(root: &Path) -> Result<String> {
     let below = root.join("sys/class/net");
     let dir = if below.is_dir() { below } else { PathBuf::from("/sys/class/net") };
-    let mut found: Option<(u64, String)> = None;
+    let mut found: Option<(u64, PathBuf, String)> = None;
     for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
         let read = |name: &str| {
             fs::read_to_string(entry.path().join(name)).map(|t| t.trim().to_owned()).unwrap_or_default()
@@ -70,18 +70,27 @@ fn mac_address(root: &Path) -> Result<String> {
             continue;
         }
         let (Ok(index), address) = (read("ifindex").parse::<u64>(), read("address")) else { continue };
-        if !address.is_empty() && found.as_ref().is_none_or(|(first, _)| index < *first) {
-            found = Some((index, address));
+        if !address.is_empty() && found.as_ref().is_none_or(|(first, ..)| index < *first) {
+            found = Some((index, entry.path(), address));
         }
     }
-    found.map(|(_, address)| address).ok_or_else(|| {
+    let Some((_, interface, address)) = found else {
         let text = format!(
             "no Ethernet interface in {} to take an identity from: install an identity script \
              (mender-device-identity)",
             dir.display()
         );
-        Error::new("IDENTITY-NONE", text)
-    })
+        return Err(Error::new("IDENTITY-NONE", text));
+    };
+    // Many boards have no address of their own: the kernel (1) makes up a new one with each boot.
+    if fs::read_to_string(interface.join("addr_assign_type")).is_ok_and(|kind| kind.trim() == "1") {
+        log::warn!(
+            "the address {address} of {} is a random one, so the server sees a new device after each boot: install \
+             an identity script (mender-device-identity)",
+            interface.display()
+        );
+    }
+    Ok(address)
 }
 
 #[cfg(test)]

@@ -34,10 +34,15 @@ pub fn lock(datastore: &Path, what: &str) -> Result<Lock> {
             }
             Taken::Theirs(_) => {
                 left -= 1;
-                std::thread::sleep(PAUSE);
+                pause();
             }
         }
     }
+}
+
+fn pause() {
+    // A signal ends it early, which does no harm; and without poll there is no pause.
+    let _ = crate::sys::signal::poll(&[], Some(PAUSE));
 }
 
 /// Who holds the lock right now: process id and what it does. `None` if nobody does, whatever an old file says,
@@ -52,7 +57,7 @@ pub fn holder(datastore: &Path) -> Option<(i32, String)> {
             Ok(Taken::Theirs(who)) => match parse(&who) {
                 Some(found) => return Some(found),
                 // Taken a moment ago and not labelled yet, or somebody else is asking.
-                None => std::thread::sleep(PAUSE),
+                None => pause(),
             },
             Ok(Taken::Ours(_)) | Err(_) => return None,
         }

@@ -1,10 +1,12 @@
-//! What survives a power cut: records, the lock, the device type, deployment logs. No policy.
+//! What survives a power cut: records, the lock, update control maps, the device type, deployment logs. No policy.
 //!
 //! Files, byte tables and the number of writes: `docs/store.md`.
 
+mod control_pool;
 mod crc;
 mod deployment_log;
 mod device_type;
+mod drop_ins;
 mod durable;
 mod installed;
 mod lock;
@@ -15,6 +17,7 @@ use std::borrow::Cow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+pub use control_pool::{Moment, PoolStore};
 pub use deployment_log::DeploymentLog;
 pub use device_type::device_type;
 pub use durable::{Durable, Loaded, MAX_CONTENT};

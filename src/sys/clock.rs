@@ -15,7 +15,8 @@ pub fn wall() -> u64 {
 }
 
 fn read(clock: libc::clockid_t) -> Duration {
-    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: plain data; zeroed because it has private padding on 32-bit musl.
+    let mut t: libc::timespec = unsafe { std::mem::zeroed() };
     // SAFETY: `t` is a valid timespec for the call to fill in.
     if unsafe { libc::clock_gettime(clock, &mut t) } != 0 {
         return Duration::ZERO;

@@ -89,11 +89,11 @@ impl Lock {
         Ok(Taken::Ours(Lock { file }))
     }
 
-    /// Waits for a lock that others hold only for moments (boot environment tools, BE-57); creates the file
-    /// with mode 0666 as they do. `TimedOut` after `limit`.
-    pub fn wait_for(path: &Path, limit: Duration) -> io::Result<Lock> {
+    /// Waits for a lock that others hold only for moments. `mode` is that of the file if it is created: boot
+    /// environment tools use 0666 (BE-57). `TimedOut` after `limit`.
+    pub fn wait_for(path: &Path, mode: u32, limit: Duration) -> io::Result<Lock> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o666).open(path)?;
+        let file = options.read(true).write(true).create(true).truncate(false).mode(mode).open(path)?;
         let deadline = Instant::now() + limit;
         while !flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB)? {
             if Instant::now() >= deadline {
@@ -171,6 +171,19 @@ pub fn open_fifo(path: &Path) -> io::Result<Option<File>> {
         Err(e) if e.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Opens for reading what should be a regular file: follows no link in the last place, and does not wait where it is
+/// a named pipe.
+pub fn open_plainly(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// The user that we are.
+pub fn own_uid() -> u32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::geteuid() }
 }
 
 /// Puts `path` below `root` (`--root`): `/etc/x` becomes `ROOT/etc/x`. With root `/` nothing changes.

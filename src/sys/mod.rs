@@ -7,3 +7,4 @@ pub mod net;
 pub mod private;
 pub mod process;
 pub mod signal;
+pub mod watch;

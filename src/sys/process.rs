@@ -160,6 +160,8 @@ impl Running {
         if let Some(dir) = &what.dir {
             command.current_dir(dir);
         }
+        // SAFETY: the function only makes a system call that is safe after fork.
+        unsafe { command.pre_exec(signal::unblock) };
         let child = retry_busy(|| command.spawn())?;
         for fd in [
             child.stdin.as_ref().map(AsRawFd::as_raw_fd),
@@ -368,6 +370,17 @@ mod tests {
     fn sh(script: &str, seconds: f64) -> Finished {
         run(&Invocation::new("/bin/sh", Duration::from_secs_f64(seconds)).arg("-c").arg(script))
             .expect("runs")
+    }
+
+    #[test]
+    fn no_signal_is_blocked_in_a_child_wherever_it_works() {
+        signal::block_all_of_ours();
+        let status =
+            Invocation::new("/bin/grep", Duration::from_secs(30)).arg("SigBlk").arg("/proc/self/status");
+        for dir in [None, Some(PathBuf::from("/"))] {
+            let done = run(&Invocation { dir: dir.clone(), ..status.clone() }).expect("runs");
+            assert_eq!(done.stdout.lines(), ["SigBlk:\t0000000000000000"], "{dir:?}");
+        }
     }
 
     #[test]

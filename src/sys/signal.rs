@@ -37,12 +37,11 @@ fn set(signals: &[libc::c_int]) -> libc::sigset_t {
 }
 
 /// Installs the handlers and blocks the signals outside [`poll`]. Called once, before anything waits; a second
-/// call does nothing. Child processes start with an empty mask (the standard library resets it).
+/// call does nothing. Child processes inherit the mask unless they call [`unblock`].
 pub fn install() {
     if INSTALLED.swap(true, Ordering::Relaxed) {
         return;
     }
-    let blocked = set(&OURS);
     // SAFETY: plain libc calls with valid pointers; `note` only stores to atomics, which is async-signal-safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -51,7 +50,25 @@ pub fn install() {
         for n in OURS {
             libc::sigaction(n, &action, std::ptr::null_mut());
         }
-        libc::sigprocmask(libc::SIG_BLOCK, &blocked, std::ptr::null_mut());
+    }
+    block_all_of_ours();
+}
+
+/// Blocks our signals in this thread.
+pub(super) fn block_all_of_ours() {
+    let blocked = set(&OURS);
+    // SAFETY: `blocked` is initialised and alive.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &blocked, std::ptr::null_mut()) };
+}
+
+/// For a child between fork and exec: lets all signals through again. A module that is told to end must hear of it, and
+/// what a script starts would inherit the mask for ever.
+pub(super) fn unblock() -> std::io::Result<()> {
+    let none = set(&[]);
+    // SAFETY: async-signal-safe; `none` is initialised and alive.
+    match unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 
@@ -116,7 +133,8 @@ pub fn poll(fds: &[(RawFd, For)], timeout: Option<Duration>) -> std::io::Result<
     let n = unsafe { libc::ppoll(list.as_mut_ptr(), list.len() as libc::nfds_t, time, &mask) };
     if n > 0 {
         // The kernel looks at the descriptors first: where one is always ready, a signal would never come through.
-        let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: as above.
+        let zero: libc::timespec = unsafe { std::mem::zeroed() };
         // SAFETY: no descriptors; both pointers are to live values.
         unsafe { libc::ppoll(std::ptr::null_mut(), 0, &zero, &mask) };
     }

@@ -2,16 +2,100 @@
 #![allow(dead_code)]
 
 use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 use thimble::artifact::{self, Header, Options};
 use thimble::error::{Error, Result};
+
+/// How containers are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pack {
+    Plain,
+    Gzip,
+    Xz,
+    Zstd,
+}
+
+pub const PACKS: [Pack; 4] = [Pack::Plain, Pack::Gzip, Pack::Xz, Pack::Zstd];
+
+impl Pack {
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Pack::Plain => "",
+            Pack::Gzip => ".gz",
+            Pack::Xz => ".xz",
+            Pack::Zstd => ".zst",
+        }
+    }
+
+    pub fn pack(self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Pack::Plain => bytes.to_vec(),
+            Pack::Gzip => gzip(bytes),
+            Pack::Xz => xz(bytes, &["-6"]),
+            Pack::Zstd => zstd(bytes, &["-3"]),
+        }
+    }
+}
 
 /// Compresses into one gzip member.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     packer.write_all(bytes).unwrap();
     packer.finish().unwrap()
+}
+
+/// Compresses into one xz stream.
+pub fn xz(bytes: &[u8], options: &[&str]) -> Vec<u8> {
+    through("xz", "xz-utils", options, bytes)
+}
+
+/// Compresses into one zstd frame.
+pub fn zstd(bytes: &[u8], options: &[&str]) -> Vec<u8> {
+    through("zstd", "zstd", options, bytes)
+}
+
+/// The same, but the one block declares another dictionary: 22 is 8 MiB, 28 is 64 MiB, 40 is 4 GiB.
+pub fn xz_declaring(bytes: &[u8], dictionary: u8) -> Vec<u8> {
+    let mut packed = xz(bytes, &["-T1"]);
+    // Behind the stream header: size, flags, filter LZMA2 with one byte, that byte, padding, CRC.
+    let block = &mut packed[12..24];
+    assert_eq!(block[..4], [2, 0, 0x21, 1], "one filter and no sizes");
+    block[4] = dictionary;
+    let mut crc = flate2::Crc::new();
+    crc.update(&block[..8]);
+    block[8..].copy_from_slice(&crc.sum().to_le_bytes());
+    packed
+}
+
+/// The same, but the frame declares another window: 0x68 is 8 MiB, 8 more is twice as much.
+pub fn zstd_declaring(bytes: &[u8], window: u8) -> Vec<u8> {
+    let mut packed = zstd(bytes, &[]);
+    assert_eq!(packed[4] & 0x20, 0, "a frame with a window of its own");
+    packed[5] = window;
+    packed
+}
+
+/// What a compressor makes of these bytes. A missing one fails the test that needs it.
+fn through(program: &str, package: &str, options: &[&str], bytes: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .args(["-c", "-q"])
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| {
+            panic!("cannot run {program}: {e}. This test needs it: apt-get install {package}")
+        });
+    let mut input = child.stdin.take().unwrap();
+    let mut packed = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(move || input.write_all(bytes).unwrap());
+        child.stdout.take().unwrap().read_to_end(&mut packed).unwrap();
+    });
+    assert!(child.wait().unwrap().success(), "{program} {options:?}");
+    packed
 }
 
 /// A tar block with its checksum; `size` is the raw field.
@@ -79,7 +163,7 @@ pub struct Recipe {
     pub meta: Option<Vec<u8>>,
     pub scripts: Vec<(String, Vec<u8>)>,
     pub files: Vec<(String, Vec<u8>)>,
-    pub gzip: bool,
+    pub pack: Pack,
 }
 
 impl Default for Recipe {
@@ -92,7 +176,7 @@ impl Default for Recipe {
             meta: Some(br#"{"a":1}"#.to_vec()),
             scripts: Vec::new(),
             files: vec![("a.txt".into(), b"hello".to_vec()), ("b.bin".into(), vec![7; 700])],
-            gzip: true,
+            pack: Pack::Gzip,
         }
     }
 }
@@ -121,18 +205,17 @@ impl Recipe {
         self.files.iter().map(|(name, content)| entry(name, content)).collect()
     }
 
-    fn pack(&self, tar: &[u8]) -> Vec<u8> {
-        if self.gzip { gzip(tar) } else { tar.to_vec() }
-    }
-
     /// The outer entries, name and content; the manifest fits the rest.
     pub fn parts(&self) -> Vec<(String, Vec<u8>)> {
-        self.parts_with(self.pack(&tar(&self.header_entries())), self.pack(&tar(&self.data_entries())))
+        self.parts_with(
+            self.pack.pack(&tar(&self.header_entries())),
+            self.pack.pack(&tar(&self.data_entries())),
+        )
     }
 
     /// The same with other containers, as they are to be stored.
     pub fn parts_with(&self, header: Vec<u8>, data: Vec<u8>) -> Vec<(String, Vec<u8>)> {
-        let suffix = if self.gzip { ".gz" } else { "" };
+        let suffix = self.pack.suffix();
         let mut manifest = String::new();
         for (name, content) in &self.files {
             manifest.push_str(&format!("{}  data/0000/{name}\n", sha256(content)));
@@ -153,12 +236,12 @@ impl Recipe {
 
     /// With these members of the header instead.
     pub fn with_header(&self, entries: &[Vec<u8>]) -> Vec<u8> {
-        join(&self.parts_with(self.pack(&tar(entries)), self.pack(&tar(&self.data_entries()))))
+        join(&self.parts_with(self.pack.pack(&tar(entries)), self.pack.pack(&tar(&self.data_entries()))))
     }
 
     /// With these entries in the data container instead.
     pub fn with_data(&self, entries: &[Vec<u8>]) -> Vec<u8> {
-        join(&self.parts_with(self.pack(&tar(&self.header_entries())), self.pack(&tar(entries))))
+        join(&self.parts_with(self.pack.pack(&tar(&self.header_entries())), self.pack.pack(&tar(entries))))
     }
 }
 
@@ -175,7 +258,8 @@ pub struct Seen {
     pub files: Vec<(String, Vec<u8>)>,
 }
 
-pub const NO_KEYS: Options<'static> = Options { keys: &[], signature_required: false };
+pub const NO_KEYS: Options<'static> =
+    Options { keys: &[], signature_required: false, xz_memory_limit: 64 << 20, zstd_window_limit: 8 << 20 };
 
 /// Reads a whole Artifact.
 pub fn read_with<R: Read>(source: R, options: &Options) -> Result<Seen> {

@@ -81,7 +81,7 @@ pub fn current() -> Current {
 
 /// The header of that Artifact.
 pub fn header(spec: &ArtifactSpec) -> Header {
-    let options = Options { keys: &[], signature_required: false };
+    let options = Options::default();
     artifact::open(spec.bytes().as_slice(), &options).expect("a good Artifact").header
 }
 

@@ -4,7 +4,7 @@
 use super::cut::{Tear, Tears};
 use super::machine::{Gate, Module, NEW, Shared, Software, interrupted};
 use super::scenario::{Fails, Kind, NewSystem};
-use thimble::agent::Reboot;
+use thimble::agent::{Reboot, Trial};
 use thimble::boot::{Environment, Variables};
 use thimble::error::{Error, Result};
 use thimble::install::rootfs::{RootfsImage, RootfsOptions};
@@ -94,6 +94,19 @@ impl Handler {
     }
 }
 
+impl Handler {
+    /// What has become of the new root file system.
+    pub fn trial(&mut self) -> Trial {
+        match self.rootfs.facts() {
+            _ if self.kind != Kind::Rootfs => Trial::NotKnown,
+            Ok(facts) if !facts.pending => Trial::Over,
+            Ok(facts) if facts.running == facts.boot_part => Trial::Running,
+            Ok(_) => Trial::Waiting,
+            Err(_) => Trial::NotKnown,
+        }
+    }
+}
+
 impl Payload for Handler {
     fn store(&mut self, _: &mut dyn PayloadFiles) -> Result<()> {
         let mut files = Files { machine: self.machine.clone(), given: 0 };
@@ -131,6 +144,10 @@ impl Payload for Handler {
         self.call("ArtifactVerifyReboot", RootfsImage::verify_reboot, |module, _| {
             if module.runs == Software::New { Ok(()) } else { failed() }
         })
+    }
+
+    fn keep_trying(&mut self) -> Result<()> {
+        if self.kind == Kind::Rootfs { self.rootfs.keep_trying() } else { Ok(()) }
     }
 
     fn commit(&mut self) -> Result<()> {

@@ -7,7 +7,7 @@ use super::scenario::{Fails, Kind, NewSystem, Scenario};
 use std::rc::Rc;
 use std::time::Duration;
 use thimble::agent::schedule::Intervals;
-use thimble::agent::{Facts, Record, State, Status, Wait, resume};
+use thimble::agent::{Facts, Record, State, Status, Trial, Wait, resume};
 use thimble::ports::Host;
 use thimble::run::{Driver, Exit, Mode, World};
 
@@ -84,7 +84,8 @@ fn start(shared: &Shared) -> Exit {
         }
     }
     let port = Port(shared.clone());
-    let [mut journal, mut scripts, mut server, mut software, mut host] = [(); 5].map(|()| port.clone());
+    let [mut journal, mut scripts, mut server, mut software, mut host, mut controls] =
+        [(); 6].map(|()| port.clone());
     let mut depot = SimDepot::new(shared);
     let world = World {
         journal: &mut journal,
@@ -92,13 +93,14 @@ fn start(shared: &Shared) -> Exit {
         server: &mut server,
         depot: &mut depot,
         software: &mut software,
+        controls: &mut controls,
         host: &mut host,
     };
     let max_wait =
         if shared.borrow().scenario.patient { Duration::from_secs(1 << 30) } else { Duration::ZERO };
     let day = Duration::from_secs(86_400);
     let retry = Duration::from_secs(60);
-    let intervals = Intervals { update: day, inventory: day, retry, retry_count: 2 };
+    let intervals = Intervals { update: day, inventory: day, control: day, retry, retry_count: 2 };
     Driver::new(world, Mode::OneShot { max_wait }, intervals, 1.0).run(state, wait)
 }
 
@@ -108,7 +110,10 @@ fn begin(shared: &Shared) -> (State, Option<Wait>) {
         return (State::IdleEnter, None);
     }
     let record = Record::decode(&content).expect("what was written can be read");
-    let facts = Facts { same_boot: record.boot_id == Port(shared.clone()).boot_id() };
+    let same_boot = record.boot_id == Port(shared.clone()).boot_id();
+    let looks = record.state.is_control() && !same_boot;
+    let trial = if looks { SimDepot::new(shared).trial() } else { Trial::NotKnown };
+    let facts = Facts { same_boot, trial };
     let wait = record.wait.clone().filter(|_| facts.same_boot);
     let was = record.state.name();
     let state = resume(record, facts);

@@ -5,11 +5,13 @@ use super::handler::{Handler, failed};
 use super::machine::{Down, Shared, interrupted};
 use super::scenario::{Fails, Kind};
 use std::time::Duration;
+use thimble::agent::control::{ControlMap, Explanation, Point, Pool, Refused, Verdict};
 use thimble::agent::scripts::{Action, ScriptSet, Step};
-use thimble::agent::{Artifact, Installed, Offer, Record, SAVE_LIMIT, Status};
+use thimble::agent::{Artifact, Installed, Offer, Record, SAVE_LIMIT, Status, Trial};
 use thimble::error::{Error, Result};
 use thimble::ports::{
-    Cursor, Depot, Fault, Host, Journal, Payload, PayloadFiles, Scripts, ScriptsEnd, Server, Software, Woke,
+    Controls, Cursor, Decision, Depot, Fault, Host, Journal, Next, Payload, PayloadFiles, Scripts,
+    ScriptsEnd, Server, Software, Woke,
 };
 
 /// Every port but the depot.
@@ -115,9 +117,13 @@ impl Server for Port {
         self.request("inventory", |_| ())
     }
 
-    fn next_deployment(&mut self) -> std::result::Result<Option<Offer>, Fault> {
+    fn next_deployment(&mut self) -> std::result::Result<Option<Next>, Fault> {
         let offer = Offer { id: "d1".into(), uri: "http://s/d1".into() };
-        self.request("poll", |m| (!m.story.closed).then_some(offer))
+        self.request("poll", |m| (!m.story.closed).then_some(Next { offer, control_map: Ok(None) }))
+    }
+
+    fn control_map(&mut self, _: &str) -> std::result::Result<ControlMap, Fault> {
+        Err(Fault::Other(Error::new("NET", "nobody asks where there are no maps")))
     }
 
     fn report(&mut self, deployment: &str, status: Status) -> std::result::Result<(), Fault> {
@@ -170,6 +176,39 @@ impl Software for Port {
     }
 }
 
+/// What an application says: pause (once) or give it up, where the scenario has it.
+impl Controls for Port {
+    fn pool(&mut self) -> Result<Pool> {
+        Ok(Pool::default())
+    }
+
+    fn decide(&mut self, point: Point) -> Result<Decision> {
+        let what = format!("control {}", point.word());
+        let mut m = self.0.borrow_mut();
+        m.act(&what, Tears::Never, |m, _| {
+            let verdict = match m.fault(&what) {
+                Some(Fails::Again) => Verdict::Pause,
+                Some(Fails::Early | Fails::Late | Fails::Aborted) => Verdict::Fail,
+                None => Verdict::Continue,
+            };
+            let explanation = Explanation { point, verdict, voice: None };
+            Ok(Decision { explanation, pool: Pool::default(), at: m.now })
+        })
+    }
+
+    fn replace(&mut self, _: &str, _: &ControlMap) -> Result<std::result::Result<(), Refused>> {
+        failed()
+    }
+
+    fn remove(&mut self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn idle(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Host for Port {
     fn now(&self) -> Duration {
         self.0.borrow().now
@@ -186,6 +225,10 @@ impl Host for Port {
             Ok(())
         });
         if waited.is_ok() { Woke::Time } else { Woke::Terminate }
+    }
+
+    fn wait_or_controls(&mut self, until: Duration) -> Woke {
+        self.wait(until)
     }
 
     fn reboot(&mut self) -> Result<()> {
@@ -218,6 +261,13 @@ impl SimDepot {
     pub fn new(machine: &Shared) -> SimDepot {
         let kind = machine.borrow().scenario.kind;
         SimDepot { machine: machine.clone(), handler: Handler::new(machine), kind }
+    }
+}
+
+impl SimDepot {
+    /// As the real one, `cli/depot.rs`.
+    pub fn trial(&mut self) -> Trial {
+        self.handler.trial()
     }
 }
 

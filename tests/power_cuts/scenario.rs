@@ -108,7 +108,7 @@ const fn again(at: &'static str) -> Fault {
 }
 
 /// What ends an update, or delays it.
-const FAULTS: [Fault; 49] = [
+const FAULTS: [Fault; 55] = [
     always("Download_Enter"),
     always("Download_Leave"),
     once("ArtifactInstall_Enter"),
@@ -158,6 +158,12 @@ const FAULTS: [Fault; 49] = [
     late("report downloading"),
     late("report pre-commit"),
     late("report rebooting"),
+    again("control ArtifactInstall_Enter"),
+    again("control ArtifactReboot_Enter"),
+    again("control ArtifactCommit_Enter"),
+    once("control ArtifactInstall_Enter"),
+    once("control ArtifactReboot_Enter"),
+    once("control ArtifactCommit_Enter"),
 ];
 
 /// Writes to the data store that fail: it is full, or read-only for a while.
@@ -237,6 +243,13 @@ fn can_happen(kind: Kind, fault: Fault) -> bool {
         Kind::Rootfs if ["SupportsRollback", "NeedsArtifactReboot"].contains(&at) => false,
         _ => kind.rollback() || !at.contains("Rollback") || at == "SupportsRollback",
     }
+}
+
+/// A pause at every point; in the second one the agent does not wait.
+pub fn paused(kind: Kind) -> [Scenario; 2] {
+    let faults = FAULTS.into_iter().filter(|f| f.fails == Fails::Again && f.at.starts_with("control"));
+    let faults: Vec<Fault> = faults.filter(|f| can_happen(kind, *f)).collect();
+    [true, false].map(|patient| Scenario { kind, faults: faults.clone(), system: NewSystem::Good, patient })
 }
 
 /// Every scenario of a kind of payload.

@@ -23,14 +23,38 @@ fn a_deployment_is_offered_by_v2() {
         uri: "https://storage/a?X=%2F".into(),
         artifact_name: Some("r2".into()),
         device_types: vec!["dt".into()],
+        control_map: Ok(None),
     };
     assert_eq!(got, Some(want));
     let seen = server.seen();
     assert_eq!(seen[1].line(), NEXT2);
     assert_eq!(
         seen[1].text(),
-        r#"{"device_provides":{"artifact_name":"r 1","device_type":"dt","rootfs-image.version":"r1"}}"#
+        r#"{"device_provides":{"artifact_name":"r 1","device_type":"dt","rootfs-image.version":"r1"},"update_control_map":true}"#
     );
+}
+
+#[test]
+fn the_control_map_of_a_deployment_is_asked_for_again() {
+    const MAP: &str =
+        "{\"update_control_map\":{\"id\":\"00000000-0000-4000-8000-00000000000a\",\"priority\":3}}";
+    for (status, body, kind) in [
+        (200, MAP, None),
+        (200, "{}", Some(Kind::Protocol)),
+        (200, "{\"update_control_map\":null}", Some(Kind::Protocol)),
+        (200, "{\"update_control_map\":{\"id\":7}}", Some(Kind::Protocol)),
+        (200, "", Some(Kind::Protocol)),
+        (404, "{}", Some(Kind::NotFound)),
+        (500, "{}", Some(Kind::Refused(500))),
+    ] {
+        let device = Device::new();
+        let server = Server::start(accepting(move |_, _| reply(status, &[], body.as_bytes())));
+        let got = device.client(&[&server]).control_map("d-1");
+        assert_eq!(got.as_ref().err().map(|fault| fault.kind), kind, "{body}");
+        assert!(kind.is_some() || got.is_ok_and(|map| map.priority() == 3));
+        let line = "GET /api/devices/v2/deployments/device/deployments/d-1/update_control_map";
+        assert_eq!(server.seen()[1].line(), line);
+    }
 }
 
 #[test]

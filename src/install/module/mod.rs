@@ -1,6 +1,6 @@
 //! Update Modules, protocol version 3: programs that know what to do with a payload, called once for each step.
 //!
-//! `<module> <command> <tree>`: in the tree, which tells it all there is to know (see [`tree`]), without input, in a
+//! `<module> <command> <tree>`: in the tree, which tells it all there is to know (see `tree.rs`), without input, in a
 //! process group of its own, within a time limit. Between two calls nothing is kept here: all that lasts is in the
 //! tree, which stays until Cleanup, over restarts too. Statement numbers (M-n) are those of the Update Module
 //! reference.

@@ -16,8 +16,17 @@ use std::process::Stdio;
 pub struct Tally {
     /// Cut before the change after so many; `None`: never.
     pub left: Option<usize>,
+    /// Cut before the change after the n-th one that begins with this text.
+    pub stop_after: Option<(&'static str, usize)>,
     /// The changes, e.g. `fsync thimble-journal.a`.
     pub changes: Vec<String>,
+}
+
+impl Tally {
+    fn stops(&self) -> bool {
+        let Some((text, times)) = self.stop_after else { return false };
+        self.changes.iter().filter(|change| change.starts_with(text)).count() >= times
+    }
 }
 
 /// How a run ended.
@@ -77,7 +86,7 @@ impl Tracee {
                 stop if stop == libc::SIGTRAP | 0x80 => {
                     signal = 0;
                     if let Some(change) = self.change() {
-                        if tally.left == Some(0) {
+                        if tally.left == Some(0) || tally.stops() {
                             tally.changes.push(format!("CUT before {change}"));
                             return self.kill();
                         }

@@ -9,6 +9,7 @@
 //! | [`cut`] | ends the agent before the n-th change that it makes to a file |
 //! | [`tempdir`] | a directory that goes away with its test |
 //! | [`tool`] | runs tools of the host; a missing one is named with its Debian package |
+//! | [`watch`] | what the kernel tells about a running process |
 //!
 //! Everything here panics with a message instead of returning errors where a test could not go on anyway.
 
@@ -20,6 +21,7 @@ pub mod scene;
 pub mod server;
 pub mod tempdir;
 pub mod tool;
+pub mod watch;
 
 pub use artifact::{ArtifactSpec, Content, SigningKey};
 pub use device::{Device, DeviceOptions, Ending};
@@ -28,3 +30,4 @@ pub use server::{
     Act, Certificates, Deployment, Options, RangeFault, Request, Rule, Server, Tls, What, make_certificates,
 };
 pub use tempdir::TempDir;
+pub use watch::Watch;

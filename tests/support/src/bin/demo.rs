@@ -1,6 +1,7 @@
-//! `demo PATH/TO/thimble [--verbose]`: two updates of a simulated device, told step by step.
+//! `demo PATH/TO/thimble [--verbose]`: three updates of a simulated device, told step by step.
 //!
-//! The first is good; the second fails its own self-test and is undone. Everything happens in a temporary
+//! The first is good; the second fails its own self-test and is undone; the third waits for a person before it is
+//! committed. Everything happens in a temporary
 //! directory, without root, against a test server in this process. Exits with 1 if anything is not as it
 //! should be.
 
@@ -58,7 +59,8 @@ struct Release {
     id: &'static str,
     name: &'static str,
     self_test: &'static str,
-    /// What the last `check` of it ends with: 0 for a success, 5 for a failure that the server knows of.
+    /// What the last `check` of it ends with: 0 for a success, 5 for a failure that the server knows of, 6 for a
+    /// pause.
     code: i32,
 }
 
@@ -72,6 +74,7 @@ impl Demo {
                 server_url: server.url(),
                 slot_size: SLOT_SIZE,
                 time_limit: Duration::from_secs(30),
+                config: vec![("UpdateControlMapExpirationTimeSeconds".to_owned(), "600".to_owned())],
                 ..DeviceOptions::default()
             },
         );
@@ -88,7 +91,8 @@ impl Demo {
     }
 
     fn tell(&mut self) -> Result<(), String> {
-        println!("thimble demo: two updates of a simulated device, one good, one that fails its own test.");
+        println!("thimble demo: three updates of a simulated device: one good, one that fails its own test,");
+        println!("one that waits for a person.");
         println!("$DEV is {} (removed at the end; THIMBLE_KEEP=1 keeps it)", self.device.dir().display());
         self.make_device()?;
 
@@ -110,7 +114,76 @@ impl Demo {
         };
         self.offer(&bad)?;
         self.update(&bad)?;
-        self.after_failure(&bad)
+        self.after_failure(&bad)?;
+
+        let held = Release {
+            id: "00000000-0000-4000-8000-000000000004",
+            name: "release-4",
+            self_test: "echo 'self-test: all is well' >&2",
+            code: 6,
+        };
+        self.offer(&held)?;
+        self.heading("Nothing is to be made permanent until somebody has had a look");
+        self.control("pause")?;
+        self.update(&held)?;
+        self.heading("It runs, it waits, and it says why");
+        self.while_paused(&held)?;
+        self.control("continue")?;
+        self.update(&Release { code: 0, ..held })?;
+        self.after_pause()
+    }
+
+    /// `thimble control VERB commit`.
+    fn control(&self, verb: &str) -> Result<(), String> {
+        println!("   $ thimble --root $DEV/root control {verb} commit");
+        let seconds = self.device.try_output(&self.thimble, &["control", verb, "commit"])?;
+        if verb == "pause" {
+            println!("      {}     (seconds until this should be said again)", seconds.trim());
+        }
+        Ok(())
+    }
+
+    fn while_paused(&mut self, release: &Release) -> Result<(), String> {
+        println!("   $ thimble --root $DEV/root control show");
+        let shown = self.device.try_output(&self.thimble, &["control", "show"])?;
+        for line in shown.lines() {
+            println!("      {line}");
+        }
+        let statuses = self.server.statuses(release.id);
+        let paused = statuses.last().is_some_and(|last| last == "pause_before_committing");
+        self.check(paused, "the server heard pause_before_committing");
+        self.check(shown.contains("is paused before commit"), "control show says that it is paused, and why");
+        let version = self.running_version()?;
+        let tried = version == "release-4" && !self.committed(self.device.running_slot());
+        self.check(tried, "release-4 runs, and nothing is for good yet");
+        Ok(())
+    }
+
+    fn after_pause(&mut self) -> Result<(), String> {
+        self.heading("What is left of it");
+        self.show_running()?;
+        let (name, version) = (self.show_artifact()?, self.running_version()?);
+        self.check(
+            name == "release-4" && version == "release-4",
+            "release-4 runs, and show-artifact says so",
+        );
+        let slot = self.device.running_slot();
+        self.check(self.committed(slot), &format!("the boot environment keeps slot p{slot} for good"));
+        self.check_server(3);
+        Ok(())
+    }
+
+    fn check_server(&mut self, updates: usize) {
+        let downloads = self.server.requests_of(What::Artifact).len();
+        self.check(downloads == updates, "each Artifact was downloaded once");
+        let violations = self.server.violations();
+        for violation in &violations {
+            println!("   VIOLATION: {violation}");
+        }
+        self.check(
+            violations.is_empty(),
+            "every request was as the Mender API wants it, signatures included",
+        );
     }
 
     fn make_device(&mut self) -> Result<(), String> {
@@ -175,7 +248,10 @@ impl Demo {
 
     /// Runs `thimble check`, and again after each reboot, until it ends by itself.
     fn update(&mut self, release: &Release) -> Result<(), String> {
-        self.heading(&format!("The device updates to {}", release.name));
+        match self.server.statuses(release.id).is_empty() {
+            true => self.heading(&format!("The device updates to {}", release.name)),
+            false => self.heading(&format!("The update to {} goes on", release.name)),
+        }
         for _ in 0..=MOST_BOOTS {
             println!("   $ thimble --root $DEV/root check");
             let (before, reported) = (self.device.env(), self.server.statuses(release.id).len());
@@ -191,6 +267,7 @@ impl Demo {
                 let meaning = match code {
                     0 => " (well done)",
                     5 => " (a deployment failed, the server knows)",
+                    6 => " (an update waits)",
                     _ => "",
                 };
                 println!("     ends with exit code {code}{meaning}");
@@ -263,16 +340,7 @@ impl Demo {
         self.check(name == "release-2", "show-artifact says release-2");
         self.check(self.committed(3), "the boot environment keeps slot p3 for good");
         self.check(self.scripts_ran().ends_with(SELF_TEST), "the self-test ran, and failed as it should");
-        let downloads = self.server.requests_of(What::Artifact).len();
-        self.check(downloads == 2, "each Artifact was downloaded once");
-        let violations = self.server.violations();
-        for violation in &violations {
-            println!("   VIOLATION: {violation}");
-        }
-        self.check(
-            violations.is_empty(),
-            "every request was as the Mender API wants it, signatures included",
-        );
+        self.check_server(2);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, BufReader};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Serves one connection to its end.
 pub(super) fn serve(shared: &Shared, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
@@ -100,5 +100,5 @@ fn answer(shared: &Shared, request: &Incoming, wire: &mut dyn Wire) -> io::Resul
 
 fn record(what: What, request: &Incoming) -> Request {
     let Incoming { method, path, query, headers, body } = request.clone();
-    Request { what, method, path, query, headers, body, status: 0, sent: 0 }
+    Request { what, method, path, query, headers, body, arrived: Instant::now(), status: 0, sent: 0 }
 }

@@ -23,7 +23,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How the server is from its start.
 #[derive(Clone, Debug)]
@@ -92,6 +92,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// Body, out of its chunks.
     pub body: Vec<u8>,
+    /// When it arrived.
+    pub arrived: Instant,
     /// Status of the answer; 0 when there was none (yet).
     pub status: u16,
     /// Bytes of the answer's body handed to the network so far.
@@ -186,6 +188,14 @@ impl Server {
         self.shared.change(|state| state.token = None);
     }
 
+    /// Closes all connections; new ones are welcome.
+    pub fn hang_up(&self) {
+        for stream in self.open.lock().expect("the list of connections").drain(..) {
+            // Closed already: fine.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Adds a rule. The first rule that hits a request decides.
     pub fn rule(&self, rule: Rule) {
         self.shared.change(|state| state.rules.add(rule));
@@ -237,9 +247,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.change(|state| state.stopped = true);
-        for stream in self.open.lock().expect("the list of connections").drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.hang_up();
         // Wakes the listener, which then sees that all is over.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }

@@ -1,14 +1,23 @@
 //! The driver: record the state, perform its effect, compute the next. Nothing else writes the journal.
+//!
+//! | file | its one job |
+//! | --- | --- |
+//! | `mod` | the loop, and what is quickly done |
+//! | `waits` | waits between tries, waited out or recorded |
+//! | `errands` | what the server is asked and told |
+//! | `control` | update control maps: decisions and pauses |
 
-use crate::agent::schedule::{Intervals, Schedule, back_off, with_jitter};
-use crate::agent::scripts::{ScriptSet, Step};
+mod control;
+mod errands;
+mod waits;
+
+use crate::agent::schedule::{Intervals, Schedule};
+use crate::agent::scripts::{Action, ScriptSet, Step};
 use crate::agent::{
     self, Artifact, Effect, End, Errand, Outcome, Reboot, Record, State, Status, StopPoint, Wait, WaitFor,
 };
-use crate::error::{Error, Result};
-use crate::ports::{
-    Cursor, Depot, Fault, Host, Journal, Payload, Scripts, ScriptsEnd, Server, Software, Woke,
-};
+use crate::error::Result;
+use crate::ports::{Controls, Cursor, Depot, Host, Journal, Payload, Scripts, ScriptsEnd, Server, Software};
 use std::time::Duration;
 
 /// The code of an error that means: the agent was told to end, nothing is wrong.
@@ -26,6 +35,8 @@ pub struct World<'a> {
     pub depot: &'a mut dyn Depot,
     /// What is installed.
     pub software: &'a mut dyn Software,
+    /// Update control maps.
+    pub controls: &'a mut dyn Controls,
     /// The machine.
     pub host: &'a mut dyn Host,
 }
@@ -86,6 +97,8 @@ pub struct Driver<'a> {
     waited: Duration,
     deployment: Option<bool>,
     failed: bool,
+    /// A pause begins: when its next decision is due.
+    paused: Option<control::Due>,
 }
 
 /// What came of an effect.
@@ -121,6 +134,7 @@ impl<'a> Driver<'a> {
             waited: Duration::ZERO,
             deployment: None,
             failed: false,
+            paused: None,
         }
     }
 
@@ -184,7 +198,14 @@ impl<'a> Driver<'a> {
                 self.errand_done(Errand::Inventory, sent.map(|()| Outcome::Done))
             }
             Effect::Poll => self.poll(),
-            Effect::Report(status) => self.report(state, status),
+            Effect::Decide(point) => self.decide(state, point, wait),
+            Effect::AwaitVerdict(point) => self.await_verdict(state, point, wait),
+            Effect::Report(status) => {
+                if let Status::PauseBefore(point) = status {
+                    self.hold(state, point);
+                }
+                self.report(state, status)
+            }
             Effect::ReportUntilHeard(status) => self.until_heard(state, wait, |driver| {
                 driver.world.server.report(state.deployment().unwrap_or_default(), status)
             }),
@@ -235,7 +256,10 @@ impl<'a> Driver<'a> {
             }
             Effect::PayloadFailure => self.call(state, "ArtifactFailure", |h| h.failure()),
             Effect::SaveInstalled => self.save_installed(state),
-            Effect::Cleanup => self.call(state, "Cleanup", |h| h.cleanup()),
+            Effect::Cleanup => {
+                self.forget_maps(state);
+                self.call(state, "Cleanup", |h| h.cleanup())
+            }
             Effect::ClearRecord => {
                 let cleared = self.world.journal.clear();
                 self.judged(
@@ -283,25 +307,10 @@ impl<'a> Driver<'a> {
         self.ask(state, call, |handler| make(handler).map(|()| Outcome::Done))
     }
 
-    fn await_errand(&mut self) -> Performed {
-        loop {
-            let now = self.world.host.now();
-            if let Some(errand) = self.schedule.due(now) {
-                self.schedule.begun(errand, now);
-                return Outcome::Due(errand).into();
-            }
-            if self.mode != Mode::Daemon {
-                return Outcome::Quiet.into();
-            }
-            match self.world.host.wait(self.schedule.next()) {
-                Woke::Time => {}
-                Woke::Errand(errand) => self.schedule.at_once(errand, self.world.host.now()),
-                Woke::Terminate => return Leave(Exit::Terminated),
-            }
-        }
-    }
-
     fn scripts(&mut self, state: &State, set: ScriptSet, wait: Option<Wait>) -> Performed {
+        if set.step == Step::Idle && set.action == Action::Enter {
+            self.idle_maps();
+        }
         if set.step == Step::Idle && self.mode != Mode::Daemon {
             return Outcome::Done.into(); // Decision 22: a one-shot run is never idle.
         }
@@ -335,179 +344,6 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Waits it out, or records it and says how to leave.
-    fn wait(&mut self, state: &State, wait: Wait) -> Option<Exit> {
-        let exit = self.wait_out(Duration::from_millis(wait.until_ms));
-        // Only an update in hand has a place in the journal; anything else simply comes again.
-        if matches!(exit, Some(Exit::Waiting { .. })) && state.deployment().is_some() {
-            self.record(state, Some(wait));
-        }
-        exit
-    }
-
-    /// The same for a wait that is on record already: it is not written again by every run that only looks at it.
-    fn wait_on(&mut self, state: &State, wait: Wait) -> Option<Exit> {
-        let exit = self.wait_out(Duration::from_millis(wait.until_ms));
-        if exit.is_none() {
-            self.record(state, None); // From here on a cut is a cut.
-        }
-        exit
-    }
-
-    fn wait_out(&mut self, until: Duration) -> Option<Exit> {
-        let left = until.saturating_sub(self.world.host.now());
-        if let Mode::OneShot { max_wait } = self.mode
-            && left > max_wait.saturating_sub(self.waited)
-        {
-            return Some(Exit::Waiting { left });
-        }
-        loop {
-            match self.world.host.wait(until) {
-                Woke::Time => {
-                    self.waited += left;
-                    return None;
-                }
-                // Comes after the update, which is never pre-empted (U3).
-                Woke::Errand(errand) => self.schedule.at_once(errand, self.world.host.now()),
-                Woke::Terminate => return Some(Exit::Terminated),
-            }
-        }
-    }
-
-    fn errand_done(&mut self, errand: Errand, result: std::result::Result<Outcome, Fault>) -> Performed {
-        let (retry_after, error) = match result {
-            Ok(outcome) => {
-                self.schedule.went_well(errand);
-                return outcome.into();
-            }
-            Err(Fault::Interrupted) => return Leave(Exit::Terminated),
-            Err(Fault::Later(wait, e)) => (Some(wait.mul_f64(self.time_scale)), e),
-            Err(Fault::TooLarge(e) | Fault::Other(e)) => (None, e),
-            Err(Fault::Aborted) => (None, Error::new("SERVER-CONFLICT", "the server answered 409")),
-        };
-        self.failed = true;
-        let now = self.world.host.now();
-        let random = self.world.host.random();
-        self.schedule.failed(errand, now, retry_after, random, self.time_scale);
-        let what = match errand {
-            Errand::Inventory => "the inventory could not be sent",
-            Errand::Deployment => "the server could not be asked for a deployment",
-        };
-        log::error!("{error}");
-        match self.mode {
-            Mode::Daemon => {
-                let next = self.schedule.due_in(errand, now).as_secs_f64();
-                log::warn!("{what}; next try in {next:.0} s");
-            }
-            Mode::OneShot { .. } | Mode::Standalone { .. } => {
-                self.schedule.due_at(errand, Duration::MAX);
-                log::warn!("{what}");
-            }
-        }
-        Outcome::Failed.into()
-    }
-
-    fn poll(&mut self) -> Performed {
-        if self.hold_deployments {
-            log::warn!(
-                "an update made by `install` is neither committed nor rolled back: no deployment is asked for until \
-                 `thimble commit` or `thimble rollback`"
-            );
-            return Outcome::Done.into();
-        }
-        let answer = self.world.server.next_deployment();
-        let outcome = answer.map(|offer| match offer {
-            Some(offer) => {
-                self.world.host.begin_log(&offer.id);
-                log::info!("Running thimble {}", env!("CARGO_PKG_VERSION"));
-                log::info!("Deployment with ID {} started", offer.id);
-                Outcome::Offered(offer)
-            }
-            None => {
-                log::info!("no deployment for this device");
-                Outcome::Done
-            }
-        });
-        self.errand_done(Errand::Deployment, outcome)
-    }
-
-    fn report(&mut self, state: &State, status: Status) -> Performed {
-        match self.world.server.report(state.deployment().unwrap_or_default(), status) {
-            Ok(()) => Outcome::Done.into(),
-            Err(Fault::Interrupted) => Leave(Exit::Terminated),
-            Err(Fault::Aborted) => {
-                log::error!("the server has aborted the deployment");
-                Outcome::Aborted.into()
-            }
-            Err(Fault::TooLarge(e) | Fault::Later(_, e) | Fault::Other(e)) => {
-                log::warn!("{e}");
-                log::warn!("status {} was not heard; the update goes on", status.word());
-                Outcome::Failed.into()
-            }
-        }
-    }
-
-    fn report_end(&mut self, state: &State, success: bool) -> std::result::Result<(), Fault> {
-        let id = state.deployment().unwrap_or_default();
-        self.world.server.report(id, if success { Status::Success } else { Status::Failure })?;
-        if success {
-            return Ok(());
-        }
-        match self.world.server.upload_log(id) {
-            Err(Fault::TooLarge(e)) => {
-                log::warn!("{e}");
-                log::warn!("the server does not take the log (413); it stays on the device");
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Repeats a request with back-off until the server has heard it, refuses it for good, or nobody listens any more.
-    fn until_heard(
-        &mut self,
-        state: &State,
-        wait: Option<Wait>,
-        mut request: impl FnMut(&mut Self) -> std::result::Result<(), Fault>,
-    ) -> Performed {
-        let mut tries = 0;
-        if let Some(Wait { until_ms, what: WaitFor::Report { tries: before } }) = wait {
-            tries = before;
-            if let Some(exit) = self.wait_on(state, Wait { until_ms, what: WaitFor::Report { tries } }) {
-                return Leave(exit);
-            }
-        }
-        loop {
-            let (pause, error) = match request(self) {
-                Ok(()) => return Outcome::Done.into(),
-                Err(Fault::Aborted) => {
-                    log::error!("the server has aborted the deployment");
-                    return Outcome::Aborted.into();
-                }
-                Err(Fault::Interrupted) => return Leave(Exit::Terminated),
-                // What the server asks for does not use up a try (U16).
-                Err(Fault::Later(wait, e)) => (Some(wait), e),
-                Err(Fault::TooLarge(e) | Fault::Other(e)) => {
-                    tries += 1;
-                    let random = self.world.host.random();
-                    let pause = back_off(tries, self.intervals.retry, self.intervals.retry_count);
-                    (pause.map(|p| with_jitter(p, random)), e)
-                }
-            };
-            log::warn!("{error}");
-            let Some(pause) = pause else {
-                log::error!("the server was not reached in {tries} tries; giving up");
-                return Outcome::Failed.into();
-            };
-            let pause = pause.mul_f64(self.time_scale);
-            log::warn!("the report is repeated in {:.0} s", pause.as_secs_f64());
-            let until_ms = millis(self.world.host.now() + pause);
-            if let Some(exit) = self.wait(state, Wait { until_ms, what: WaitFor::Report { tries } }) {
-                return Leave(exit);
-            }
-        }
-    }
-
     fn save_installed(&mut self, state: &State) -> Performed {
         let (State::SaveProvides(end) | State::StateLoop(end)) = state else { return Outcome::Failed.into() };
         let saved = self.world.software.load().and_then(|old| match agent::installed_after(&old, end) {
@@ -528,6 +364,7 @@ impl<'a> Driver<'a> {
             "Deployment with ID {} finished with status: {word}",
             state.deployment().unwrap_or_default()
         );
+        self.forget_maps(state);
         self.world.host.end_log();
         self.deployment = Some(success);
         // What is installed may have changed (U5).
