@@ -131,7 +131,7 @@ fn refresh_timeout(config: &Config) -> i32 {
     let lives = Lifetimes::new(
         config.control_map_expiration,
         config.control_map_boot_expiration,
-        Some(config.update_poll_interval),
+        config.update_poll_configured,
     );
     i32::try_from(lives.refresh_timeout_s()).unwrap_or(i32::MAX)
 }

@@ -58,6 +58,7 @@ fn the_refresh_time_is_half_the_lifetime() {
     for (config, refresh) in [
         (r#"{"UpdateControlMapExpirationTimeSeconds": 5}"#, "(2,)\n"),
         (r#"{"UpdateControlMapExpirationTimeSeconds": 1}"#, "(0,)\n"),
+        ("{}", "(0,)\n"),
         (r#"{"UpdatePollIntervalSeconds": 100}"#, "(100,)\n"),
         (r#"{"UpdateControlMapExpirationTimeSeconds": 0, "UpdatePollIntervalSeconds": 7}"#, "(7,)\n"),
     ] {
