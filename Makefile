@@ -14,7 +14,7 @@ setup: ## install what is missing (Debian, as root or with sudo)
 
 build: ## the release binary, target/release/thimble
 	@bash .ci/setup --check build
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked $$(bash .ci/icf)
 
 test: ## all tests; needs nothing but this repository
 	@bash .ci/setup --check build test
