@@ -1,13 +1,14 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean
+.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean \
+    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
 BIN   := target/release/thimble
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-18s %s\n", substr($$1, 3), $$2 }'
+	@sed -n 's/^\([a-z0-9_ -]*\):[^#]*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-24s %s\n", substr($$1, 3), $$2 }'
 
 setup: ## install what is missing (Debian, as root or with sudo)
 	@bash .ci/setup
@@ -15,6 +16,18 @@ setup: ## install what is missing (Debian, as root or with sudo)
 build: ## the release binary, target/release/thimble
 	@bash .ci/setup --check build
 	$(CARGO) build --release --locked $$(bash .ci/icf)
+
+setup-cross: ## install what the static programs need (Debian, as root or with sudo)
+	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test
+
+armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSION-ARCH, against its budget
+	@bash .ci/cross $@
+
+dist: armv7 aarch64 x86_64 ## all three
+	@ls -l target/dist
+
+test-armv7 test-aarch64: ## tests of the static program, in QEMU
+	@bash .ci/cross-test $(@:test-%=%)
 
 test: ## all tests; needs nothing but this repository
 	@bash .ci/setup --check build test

@@ -123,7 +123,7 @@ pub fn poll(fds: &[(RawFd, For)], timeout: Option<Duration>) -> std::io::Result<
     let time = timeout.map(|t| {
         // SAFETY: timespec is plain data; zeroed first because some targets have padding members.
         let mut spec: libc::timespec = unsafe { std::mem::zeroed() };
-        spec.tv_sec = t.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+        spec.tv_sec = t.as_secs().try_into().unwrap_or(i32::MAX.into());
         spec.tv_nsec = t.subsec_nanos() as _;
         spec
     });
