@@ -136,8 +136,11 @@ impl Device {
     pub fn dropped(&self) -> Vec<(String, String)> {
         let entries = fs::read_dir(self.control_d()).into_iter().flatten().flatten();
         let mut files: Vec<_> = entries
-            .map(|e| {
-                (e.file_name().into_string().expect("text"), fs::read_to_string(e.path()).expect("text"))
+            // The name under which a map is written is gone when the map is there.
+            .filter_map(|e| match fs::read_to_string(e.path()) {
+                Ok(text) => Some((e.file_name().into_string().expect("text"), text)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+                Err(e) => panic!("cannot read a map: {e}"),
             })
             .collect();
         files.sort();
