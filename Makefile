@@ -1,7 +1,7 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean \
-    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64
+.PHONY: help setup build test demo lint features size memory block bench conformance conformance-list docs man clean \
+    setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist test-armv7 test-aarch64
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
@@ -19,6 +19,9 @@ build: ## the release binary, target/release/thimble
 
 setup-cross: ## install what the static programs need (Debian, as root or with sudo)
 	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test
+
+minimal-armv7 minimal-aarch64 minimal-x86_64: ## the smallest useful one, target/dist/thimble-VERSION-ARCH-minimal
+	@bash .ci/cross $(@:minimal-%=%)-minimal
 
 armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSION-ARCH, against its budget
 	@bash .ci/cross $@
@@ -45,6 +48,10 @@ lint: ## format, clippy, documentation, licences, packaging
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	bash .ci/check-licences
 	bash .ci/check-packaging
+
+features: ## builds without one feature or with only one: no warnings, and what is missing is refused by name
+	@bash .ci/setup --check build test lint
+	@bash .ci/features
 
 size: build ## the size of the release binary, against its budget
 	@bash .ci/check-size $(BIN)
