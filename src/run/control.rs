@@ -1,6 +1,6 @@
 //! Update control: asks the maps at each control point, waits while they say so, refreshes the server's.
 
-use super::{Driver, Exit, Mode, Performed, Performed::Leave, millis};
+use super::{Driver, Exit, Mode, Performed, Performed::Leave, millis, seconds};
 use crate::agent::control::{Point, Verdict, Wake};
 use crate::agent::schedule::{RETRY_AFTER_LIMIT, back_off, with_jitter};
 use crate::agent::{Offer, Outcome, State, Wait, WaitFor};
@@ -219,7 +219,7 @@ impl Driver<'_> {
             return Refreshed::End(Outcome::Failed.into());
         };
         let pause = pause.mul_f64(self.time_scale);
-        log::warn!("the server is asked for its update control map again in {:.0} s", pause.as_secs_f64());
+        log::warn!("the server is asked for its update control map again in {} s", seconds(pause));
         Refreshed::Again(self.world.host.now() + pause, Then::Refresh { tries })
     }
 

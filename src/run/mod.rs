@@ -379,6 +379,11 @@ impl<'a> Driver<'a> {
     }
 }
 
+/// Whole seconds, for messages. By hand: what formats floating-point numbers has 7 KiB.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_millis() >= 500)
+}
+
 fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
