@@ -1,6 +1,6 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean \
+.PHONY: help setup build dbus test demo lint size memory block bench conformance conformance-list docs man clean \
     setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64
 
 CARGO ?= cargo
@@ -15,7 +15,11 @@ setup: ## install what is missing (Debian, as root or with sudo)
 
 build: ## the release binary, target/release/thimble
 	@bash .ci/setup --check build
-	$(CARGO) build --release --locked $$(bash .ci/icf)
+	$(CARGO) build --release --locked --package thimble $$(bash .ci/icf)
+
+dbus: ## the program for D-Bus beside the agent, target/release/thimble-dbus; needs libdbus
+	@bash .ci/setup --check build dbus
+	$(CARGO) build --release --locked --package thimble-dbus
 
 setup-cross: ## install what the static programs need (Debian, as root or with sudo)
 	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test
@@ -35,7 +39,7 @@ test: ## all tests; needs nothing but this repository
 
 demo: ## three updates of a simulated device: one good, one that is undone, one that waits for a person
 	@bash .ci/setup --check build test
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --package thimble --package thimble-testkit --bins
 	target/debug/demo target/debug/thimble
 
 lint: ## format, clippy, documentation, licences, packaging

@@ -279,8 +279,7 @@ fn a_map_that_has_expired_is_shown_as_such_and_another_word_renews_it() {
     control(&scene, &["pause", "install"]).expect(0).says("0\n");
     soon(|| verdicts(&scene)[0] == "fail");
     let told = control(&scene, &["show"]).stdout;
-    for line in ["which has expired, and so says fail", "has expired, and goes when no update is in progress"]
-    {
+    for line in ["has expired, and so says fail", "has expired, and goes when no update is in progress"] {
         assert!(told.contains(line), "{told}");
     }
     // All of it is in force again.

@@ -87,7 +87,7 @@ fn fail_takes_the_update_back_without_error_scripts() {
         assert!(!ran.contains(&format!("Artifact{point}_Enter_00")), "{point}: {ran:?}");
         assert!(ran.contains(&"ArtifactRollback_Enter_00".to_owned()), "{point}: {ran:?}");
         let log = scene.assert_failure_reported();
-        let reason = format!("Artifact{point}_Enter: fail, because update control map {ID}");
+        let reason = format!("Artifact{point}_Enter: fail: map {ID}, priority 0; expires in ");
         assert!(log.iter().any(|line| line.contains(&reason)), "{point}: {log:#?}");
         scene.assert_old();
     }

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use thimble::agent::control::{
-    Action, Change, ControlMap, ExpireAction, Lifetimes, MapError, Point, Pool, Refused,
+    Action, Change, ControlMap, ExpireAction, Lifetimes, MapError, Point, Pool, Refused, spoken,
 };
 use thimble::error::{Context, Error, Result};
 use thimble::json::{self, Number, Object, Value};
@@ -84,7 +84,7 @@ fn told(map: &ControlMap, change: Change, lives: Lifetimes) -> String {
     match change {
         Change::Added | Change::Replaced => {
             let rules = map.rules().map(|(point, rule)| format!("\n  {}", show::rule(point, rule)));
-            let (half, life) = (show::time(lives.normal / 2), show::time(lives.normal));
+            let (half, life) = (spoken(lives.normal / 2), spoken(lives.normal));
             let rules = rules.collect::<String>();
             format!("{name} is set\n  expires in {life}, unless it is set again within {half}{rules}")
         }

@@ -159,7 +159,9 @@ fn bootstrap(place: Place, force: bool) -> Result<ExitCode> {
         thimble::sys::file::remove(&key)
             .map_err(|e| Error::new("KEY", format!("cannot remove the device key {}: {e}", key.display())))?;
     }
-    server::client(&place)?.authorize().map_err(|fault| fault.error)?;
+    let mut client = server::client(&place)?;
+    client.keep_token(&server::token_file(&place));
+    client.authorize().map_err(|fault| fault.error)?;
     Ok(ExitCode::SUCCESS)
 }
 

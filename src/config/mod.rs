@@ -80,6 +80,8 @@ pub struct Config {
     pub update_log_path: Option<PathBuf>,
     /// Log level of the daemon, lower case (LG-6).
     pub daemon_log_level: Option<String>,
+    /// The D-Bus interfaces of Mender 3 are wanted; for the separate program that has them, thimble has none.
+    pub dbus_enabled: bool,
     /// The update poll interval if the configuration has one (SA-78).
     pub update_poll_configured: Option<Duration>,
     /// Life of an update control map (SA-78); `None`: twice the update poll interval as configured.
@@ -322,6 +324,7 @@ fn build(settings: &Settings) -> Config {
         module_timeout: seconds("ModuleTimeoutSeconds", 14400),
         update_log_path: path("UpdateLogPath"),
         daemon_log_level: level(settings),
+        dbus_enabled: switch("DBus.Enabled", true),
         update_poll_configured: number("UpdatePollIntervalSeconds").map(Duration::from_secs),
         control_map_expiration: number("UpdateControlMapExpirationTimeSeconds").map(Duration::from_secs),
         control_map_boot_expiration: number("UpdateControlMapBootExpirationTimeSeconds")
