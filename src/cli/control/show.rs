@@ -82,8 +82,12 @@ impl Seen<'_> {
             });
             lines.extend(map.rules().map(|(point, what)| format!("    {}", rule(point, what))));
         }
+        let waiting = match &self.files.trouble {
+            None => "files that the next thimble at work takes in".to_owned(),
+            Some(why) => format!("files that are not used because of their directory: {why}"),
+        };
         for (files, what) in [
-            (&self.files.waiting, "files that the next thimble at work takes in"),
+            (&self.files.waiting, waiting.as_str()),
             (&self.files.refused, "files that were refused; the log has the reasons"),
         ] {
             if !files.is_empty() {
@@ -180,11 +184,14 @@ struct Files {
     waiting: Vec<String>,
     /// Set aside.
     refused: Vec<String>,
+    /// Why the first ones will not be taken in either.
+    trouble: Option<String>,
 }
 
 impl Files {
     fn find(place: &Place) -> Files {
-        let [_, directory] = pool_store(place).directories();
+        let store = pool_store(place);
+        let [_, directory] = store.directories();
         let mut names: Vec<String> = std::fs::read_dir(directory)
             .into_iter()
             .flatten()
@@ -198,6 +205,7 @@ impl Files {
         Files {
             waiting: some(|name| name.ends_with(".json") && !name.starts_with('.')),
             refused: some(|name| name.ends_with(".json.refused")),
+            trouble: store.drop_in_trouble(),
         }
     }
 }
