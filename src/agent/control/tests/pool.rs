@@ -161,6 +161,15 @@ fn k23_continue_never_overrides_a_lower_priority_and_force_continue_does() {
 }
 
 #[test]
+fn k23_a_lower_priority_that_is_never_asked_is_never_seen() {
+    let mut pool = pool(&[says(ID, 1, "pause"), says(OTHER, 0, "fail")]);
+    assert_eq!(pool.verdict(Point::Install, s(1)), Verdict::Pause);
+    assert_eq!(pool.insert(says(ID, 1, "force_continue"), s(2), &LIVES), Ok(Change::Replaced));
+    assert_eq!(pool.verdict(Point::Install, s(2)), Verdict::Continue);
+    assert_eq!(pool.verdict(Point::Install, s(599)), Verdict::Continue);
+}
+
+#[test]
 fn k23_within_a_priority_fail_beats_pause_beats_force_continue() {
     let third = "33333333-2222-3333-4444-555555555555";
     let both = [says(OTHER, 0, "force_continue"), says(ID, 0, "pause")];
