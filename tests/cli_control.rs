@@ -252,8 +252,16 @@ fn words_change_their_own_points_of_the_map_and_leave_the_others() {
     control(&scene, &["pause", "commit", "--id", OTHER, "--priority", "10"]).expect(0);
     control(&scene, &["continue", "commit"]).expect(0).complains("is deleted");
     assert_eq!(verdicts(&scene), ["continue", "continue", "pause"]);
-    control(&scene, &["delete", "--id", OTHER]).expect(0).complains("there is none");
-    control(&scene, &["delete", "--priority", "10", "--id", OTHER]).expect(0).complains("is deleted");
+    control(&scene, &["fail", "commit", "--id", OTHER, "--priority=-2"]).expect(0);
+    control(&scene, &["delete", "--id", OTHER]).expect(0).complains(
+        "there is none, nothing has changed\n  the maps of the same ID with these priorities stay: 10, -2\n",
+    );
+    control(&scene, &["delete", "--priority", "10", "--id", OTHER])
+        .expect(0)
+        .complains("priorities stay: -2\n");
+    control(&scene, &["delete", "--priority=-2", "--id", OTHER])
+        .expect(0)
+        .complains("(priority -2) is deleted\n");
     assert_eq!(maps(&scene), []);
 }
 
