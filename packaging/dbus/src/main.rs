@@ -90,6 +90,9 @@ impl Service for Behind {
     }
 }
 
+/// Most messages that are answered in one go.
+const BATCH: usize = 64;
+
 /// Until SIGTERM.
 fn serve(place: Place) -> Result<()> {
     signal::install();
@@ -105,7 +108,13 @@ fn serve(place: Place) -> Result<()> {
     let mut announced = Session::default();
     let mut look = true;
     while !signal::terminate() {
-        while let Some(event) = bus.next()? {
+        let mut quiet = false;
+        // Whoever calls without end must not keep us from ending.
+        for _ in 0..BATCH {
+            let Some(event) = bus.next()? else {
+                quiet = true;
+                break;
+            };
             match event {
                 Event::Call(call, caller) => {
                     let answer = interface::answer(&call, &mut behind);
@@ -123,7 +132,8 @@ fn serve(place: Place) -> Result<()> {
             let (path, name) = (interface::AUTHENTICATION_PATH, interface::AUTHENTICATION);
             bus.signal(path, name, interface::TOKEN_STATE, &announced.token, &announced.server)?;
         }
-        let limit: Option<Duration> = behind.fetch.left().into_iter().chain(watch.period()).min();
+        let more = (!quiet).then_some(Duration::ZERO);
+        let limit: Option<Duration> = behind.fetch.left().into_iter().chain(watch.period()).chain(more).min();
         let [reading, writing] = bus.descriptors();
         let fds = [reading, writing, (watch.descriptor(), For::Reading)];
         signal::poll(&fds, limit).map_err(|e| Error::new("DBUS-POLL", format!("cannot wait: {e}")))?;
