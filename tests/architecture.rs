@@ -299,7 +299,7 @@ fn companions_bring_no_crates() {
     assert!(!agent.iter().any(|name| name == "thimble-dbus"), "the agent depends on its companion");
     let own: Vec<&String> = companion.iter().filter(|name| !agent.contains(name)).collect();
     assert_eq!(own, ["thimble-dbus"], "crates that only thimble-dbus needs");
-    let programs = ["thimble-dbus"];
+    let programs = ["thimble-dbus", "thimble-qemu"];
     let strangers: Vec<String> = lock()
         .into_keys()
         .map(|(name, _)| name)
