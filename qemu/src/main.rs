@@ -86,7 +86,9 @@ fn run(name: &str, wanted: &[&str]) -> Result<bool> {
         scenarios = Vec::new();
         for word in wanted {
             match scenario::named(word) {
-                found if found.is_empty() => return Err(format!("no scenario {word:?}; `thimble-qemu list`")),
+                found if found.is_empty() => {
+                    return Err(format!("no scenario {word:?}; `thimble-qemu list`"));
+                }
                 found => scenarios.extend(found),
             }
         }
@@ -96,7 +98,10 @@ fn run(name: &str, wanted: &[&str]) -> Result<bool> {
     let mut good = true;
     for scenario in scenarios {
         if scenario.logs_writes() && !bench.board.redundant() {
-            println!("EXEMPT {name} {}: the environment is a single copy (boards/{name}/fw_env.config)", scenario.name);
+            println!(
+                "EXEMPT {name} {}: the environment is a single copy (boards/{name}/fw_env.config)",
+                scenario.name
+            );
             continue;
         }
         let begin = Instant::now();

@@ -99,7 +99,8 @@ impl<'a> Play<'a> {
         for step in self.scenario.steps {
             if let Step::Local(release) = step {
                 let to = tree.join(format!("{}.mender", release.version));
-                fs::copy(self.releases.artifact(release)?, &to).map_err(|e| format!("{}: {e}", to.display()))?;
+                fs::copy(self.releases.artifact(release)?, &to)
+                    .map_err(|e| format!("{}: {e}", to.display()))?;
             }
         }
         disk::put_data(board, &self.card, tree)
@@ -151,7 +152,11 @@ impl<'a> Play<'a> {
             Step::Half => {
                 let half = self.half;
                 self.wait_server("half of the download", |server, _| {
-                    server.requests_of(What::Artifact).iter().any(|request| request.sent >= half).then_some(())
+                    server
+                        .requests_of(What::Artifact)
+                        .iter()
+                        .any(|request| request.sent >= half)
+                        .then_some(())
                 })
             }
             Step::Whole => {
@@ -279,7 +284,9 @@ impl<'a> Play<'a> {
         let card = Card::new(&self.bench.board, &self.card);
         let env = card.environment()?;
         if env.part != slot || env.trying {
-            return Err(format!("the environment in the end: {env:?}; {version} should run from p{slot} for good"));
+            return Err(format!(
+                "the environment in the end: {env:?}; {version} should run from p{slot} for good"
+            ));
         }
         let image = self.releases.sum(version)?;
         let found = card.slot(slot)?;

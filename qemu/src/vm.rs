@@ -64,7 +64,10 @@ impl Vm {
         let mut command = Command::new(&args[0]);
         command.args(&args[1..]).args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-qmp"]);
         command.arg(format!("unix:{},server=on,wait=off", socket.display()));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone().map_or(Stdio::null(), Stdio::from));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log.try_clone().map_or(Stdio::null(), Stdio::from));
         let mut child =
             command.spawn().map_err(|e| format!("cannot start {}: {e}; `bash .ci/setup qemu`", args[0]))?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
@@ -105,7 +108,11 @@ impl Vm {
 
     /// Waits for anything. `look` gets the console's text since the last wait; it answers how much of it is done
     /// with. Progress is a change of the console or of `progress` (the second argument counts looks).
-    pub fn wait_until<T>(&mut self, what: &str, mut look: impl FnMut(&str, &Progress) -> Option<(usize, T)>) -> Result<T> {
+    pub fn wait_until<T>(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut(&str, &Progress) -> Option<(usize, T)>,
+    ) -> Result<T> {
         let mut length = 0;
         let mut moved = Instant::now();
         let progress = Progress::default();
@@ -131,9 +138,12 @@ impl Vm {
                 // What a watchdog does; the log then shows whether the machine still boots.
                 self.qmp.execute("system_reset", "")?;
                 let seconds = self.patience.as_secs();
-                return Err(format!("no progress on the console for {seconds} s while waiting for {what}: reset"));
+                return Err(format!(
+                    "no progress on the console for {seconds} s while waiting for {what}: reset"
+                ));
             }
-            let (guard, _) = ear.bell.wait_timeout(heard, TICK).unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (guard, _) =
+                ear.bell.wait_timeout(heard, TICK).unwrap_or_else(|poisoned| poisoned.into_inner());
             heard = guard;
         }
     }
@@ -145,7 +155,10 @@ impl Vm {
 
     /// Types text on the console.
     pub fn send(&mut self, text: &str) -> Result<()> {
-        self.stdin.write_all(text.as_bytes()).and_then(|()| self.stdin.flush()).map_err(|e| format!("console: {e}"))
+        self.stdin
+            .write_all(text.as_bytes())
+            .and_then(|()| self.stdin.flush())
+            .map_err(|e| format!("console: {e}"))
     }
 
     /// Runs a command in the console's shell; its exit code. The mark is typed in two parts, so that an echo of the
