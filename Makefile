@@ -1,7 +1,7 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
 .PHONY: help setup build dbus test demo lint size memory block bench conformance conformance-list docs man clean \
-    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64
+    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64 setup-qemu qemu qemu-all qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
@@ -36,6 +36,21 @@ test-armv7 test-aarch64: ## tests of the static program, in QEMU
 test: ## all tests; needs nothing but this repository
 	@bash .ci/setup --check build test
 	$(CARGO) test --workspace --locked
+
+setup-qemu: setup-cross ## install what boards in QEMU need
+	@bash .ci/setup qemu
+
+qemu: ## a board in QEMU, BOARD=NAME; SCENARIO=NAME or a group, a to h; CUT=N: one power cut of `make qemu-cuts`
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu run $(or $(BOARD),$(error BOARD=NAME, one of: $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))))  $(SCENARIO)
+
+qemu-all: ## all boards in QEMU, all scenarios; long
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu run-all
+
+qemu-shell: ## a console of a board in QEMU, BOARD=NAME
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu shell $(BOARD)
 
 demo: ## three updates of a simulated device: one good, one that is undone, one that waits for a person
 	@bash .ci/setup --check build test

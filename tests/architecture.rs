@@ -175,6 +175,15 @@ fn a_module_uses_only_what_the_map_allows() {
 }
 
 #[test]
+fn only_configuration_and_board_know_boards() {
+    let known = |name: &str| name.starts_with("config/") || name == "board.rs";
+    none(
+        lines_with(&["thimble_boards"], |name| !known(name)),
+        "the crate thimble-boards, elsewhere than the map says",
+    );
+}
+
+#[test]
 fn only_sys_talks_to_the_kernel() {
     none(lines_with(&["libc"], |name| !name.starts_with("sys/")), "libc outside of src/sys");
     none(lines_with(&["unsafe"], |name| !name.starts_with("sys/")), "unsafe outside of src/sys");
@@ -294,10 +303,15 @@ fn crates_of_the_companion_are_known_and_stay_out_of_the_agent() {
     }
     let own: Vec<&String> = companion.iter().filter(|name| !agent.contains(name)).collect();
     assert_eq!(own, OF_THE_COMPANION, "crates that only thimble-dbus needs");
+    let programs = ["thimble-dbus", "thimble-qemu"];
     let strangers: Vec<String> = lock()
         .into_keys()
         .map(|(name, _)| name)
-        .filter(|name| !agent.contains(name) && !OF_THE_COMPANION.contains(&name.as_str()))
+        .filter(|name| {
+            !agent.contains(name)
+                && !OF_THE_COMPANION.contains(&name.as_str())
+                && !programs.contains(&name.as_str())
+        })
         .collect();
     assert!(strangers.is_empty(), "crates in Cargo.lock of no program that is known here: {strangers:?}");
 }
