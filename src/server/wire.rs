@@ -5,12 +5,11 @@
 
 use super::http::Limits;
 use super::proxy::{Proxies, Proxy};
-use super::tls::{self, Trust};
+use super::tls::{self, Session, Trust};
 use super::{tunnel, url};
 use crate::error::Error;
 use crate::sys::net;
 use crate::sys::signal::{self, For};
-use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -69,7 +68,7 @@ impl Resolver for Lookup {
 pub(super) struct Dial {
     trust: Trust,
     proxies: Arc<Proxies>,
-    tls: OnceLock<Arc<ClientConfig>>,
+    tls: OnceLock<Arc<tls::Config>>,
     limits: Limits,
 }
 
@@ -85,7 +84,7 @@ impl Dial {
     }
 
     /// The CA bundle is read only when the first https connection is made.
-    fn tls(&self) -> io::Result<Arc<ClientConfig>> {
+    fn tls(&self) -> io::Result<Arc<tls::Config>> {
         if let Some(config) = self.tls.get() {
             return Ok(config.clone());
         }
@@ -140,7 +139,7 @@ impl Connector for Dial {
                     tunnel::open(&mut socket, proxy, &host, port)?;
                 }
                 socket.limit(Some(self.limits.connect), ureq::Timeout::Connect);
-                Some(Box::new(handshake(config, &host, &mut socket)?))
+                Some(Session::open(config, &host, &mut socket)?)
             }
         };
         let buffers = LazyBuffers::new(BUFFER, BUFFER);
@@ -148,27 +147,11 @@ impl Connector for Dial {
     }
 }
 
-fn handshake(config: Arc<ClientConfig>, host: &str, socket: &mut Socket) -> io::Result<ClientConnection> {
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| {
-        io::Error::other(Error::new("TLS-NAME", format!("`{host}` cannot be the name in a certificate: {e}")))
-    })?;
-    let mut tls =
-        ClientConnection::new(config, name).map_err(|e| io::Error::other(tls::explain(&e, host)))?;
-    while tls.is_handshaking() {
-        let (read, written) = tls.complete_io(socket).map_err(|e| tls::explain_io(e, host))?;
-        if (read, written) == (0, 0) {
-            let text = format!("`{host}` closed the connection in the middle of the TLS handshake");
-            return Err(io::Error::other(Error::new("TLS-HANDSHAKE", text)));
-        }
-    }
-    Ok(tls)
-}
-
 /// One connection. Never kept for a second request: between polls nothing may cost memory, and a TLS session is
 /// resumed cheaply.
 pub(super) struct Line {
     socket: Socket,
-    tls: Option<Box<ClientConnection>>,
+    tls: Option<Session>,
     /// A proxy that still has to be told the whole address, and the server in it.
     plain_proxy: Option<(Arc<Proxy>, String)>,
     host: String,
@@ -197,13 +180,7 @@ impl Transport for Line {
                     self.socket.write_all(&tunnel::whole_address(output, &origin, &proxy)?)?;
                 }
             },
-            Some(tls) => {
-                let mut stream = rustls::Stream::new(&mut **tls, &mut self.socket);
-                stream
-                    .write_all(output)
-                    .and_then(|()| stream.flush())
-                    .map_err(|e| tls::explain_io(e, &self.host))?;
-            }
+            Some(tls) => tls.write_all(&mut self.socket, output, &self.host)?,
         }
         Ok(())
     }
@@ -214,9 +191,7 @@ impl Transport for Line {
         let input = self.buffers.input_append_buf();
         let count = match &mut self.tls {
             None => self.socket.read(input)?,
-            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket)
-                .read(input)
-                .map_err(|e| tls::explain_io(e, &self.host))?,
+            Some(tls) => tls.read(&mut self.socket, input, &self.host)?,
         };
         self.buffers.input_appended(count);
         Ok(count > 0)
