@@ -39,6 +39,8 @@ fn there_are_many_kinds_and_each_has_its_own_name() {
     let names: BTreeSet<&str> = all.iter().map(|kind| kind.name).collect();
     assert_eq!(names.len(), all.len());
     assert!(all.len() >= 250, "{}", all.len());
+    let docs = std::fs::read_to_string("docs/artifacts.md").unwrap();
+    assert!(docs.contains(&format!("each of {} hostile Artifacts", all.len())), "docs: {}", all.len());
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn json() -> Vec<Kind> {
             "payloads is missing or not a list",
             payloads(r#"{"type":"rootfs-image"}"#),
         ),
-        text("info-with-a-half-surrogate", "header-info, line 1", good.replace("rel", "\\ud800")),
+        text("info-with-a-half-surrogate", "half a character", good.replace("rel", "\\ud800")),
         text("info-with-control-character", "header-info, line 1", good.replace("rel", "\u{1}")),
         text("info-with-comment", "header-info, line 1", format!("// hello\n{good}")),
         text("info-with-a-number-of-1000-digits", "header-info", {

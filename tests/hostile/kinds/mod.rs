@@ -82,7 +82,7 @@ fn on_device(code: &'static str, says: &'static str, kind: Kind) -> Kind {
 }
 
 /// What no compressor makes smaller.
-fn noise(size: usize) -> Vec<u8> {
+pub fn noise(size: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
