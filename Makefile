@@ -1,7 +1,7 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean \
-    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64
+.PHONY: help setup build dbus test demo lint size memory block bench conformance conformance-list docs man clean \
+    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64 setup-qemu qemu qemu-all qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
@@ -15,7 +15,11 @@ setup: ## install what is missing (Debian, as root or with sudo)
 
 build: ## the release binary, target/release/thimble
 	@bash .ci/setup --check build
-	$(CARGO) build --release --locked $$(bash .ci/icf)
+	$(CARGO) build --release --locked --package thimble $$(bash .ci/icf)
+
+dbus: ## the program for D-Bus beside the agent, target/release/thimble-dbus; needs libdbus
+	@bash .ci/setup --check build dbus
+	$(CARGO) build --release --locked --package thimble-dbus
 
 setup-cross: ## install what the static programs need (Debian, as root or with sudo)
 	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test
@@ -33,9 +37,24 @@ test: ## all tests; needs nothing but this repository
 	@bash .ci/setup --check build test
 	$(CARGO) test --workspace --locked
 
+setup-qemu: setup-cross ## install what boards in QEMU need
+	@bash .ci/setup qemu
+
+qemu: ## a board in QEMU, BOARD=NAME; SCENARIO=NAME or a group, a to h; CUT=N: one power cut of `make qemu-cuts`
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu run $(or $(BOARD),$(error BOARD=NAME, one of: $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))))  $(SCENARIO)
+
+qemu-all: ## all boards in QEMU, all scenarios; long
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu run-all
+
+qemu-shell: ## a console of a board in QEMU, BOARD=NAME
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu shell $(BOARD)
+
 demo: ## three updates of a simulated device: one good, one that is undone, one that waits for a person
 	@bash .ci/setup --check build test
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --package thimble --package thimble-testkit --bins
 	target/debug/demo target/debug/thimble
 
 lint: ## format, clippy, documentation, licences, packaging
