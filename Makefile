@@ -85,8 +85,9 @@ features: ## builds without one feature or with only one: no warnings, and what 
 size: build ## the size of the release binary, against its budget
 	@bash .ci/check-size $(BIN)
 
-memory: build ## peak memory of the release binary while it installs 64 MiB and 1 GiB, against its budget
+memory: build ## peak memory of the release binary, against its budgets: installing 64 MiB and 1 GiB; hostile Artifacts
 	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test e2e_memory
+	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test hostile program:: -- --nocapture
 
 block: ## the promises about block devices, on loop devices; needs root
 	$(CARGO) test --locked --test boot_block -- --ignored
