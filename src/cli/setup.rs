@@ -73,12 +73,15 @@ impl Place {
         }
     }
 
+    /// Where the device's type is.
+    pub fn device_type_file(&self) -> PathBuf {
+        let configured = self.config.device_type_file.clone();
+        configured.unwrap_or_else(|| self.dirs.datastore.join("device_type"))
+    }
+
     /// The device's type (CF-19).
     pub fn device_type(&self) -> Result<String> {
-        match &self.config.device_type_file {
-            Some(path) => store::device_type(path),
-            None => store::device_type(&self.dirs.datastore.join("device_type")),
-        }
+        store::device_type(&self.device_type_file())
     }
 
     /// Where deployment logs are.

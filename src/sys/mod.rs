@@ -7,4 +7,5 @@ pub mod net;
 pub mod private;
 pub mod process;
 pub mod signal;
+pub mod stamp;
 pub mod watch;
