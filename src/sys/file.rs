@@ -143,12 +143,10 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
 
 /// Makes reads and writes on a descriptor return instead of waiting.
 pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
-    // SAFETY: plain system calls on a descriptor that the caller holds open.
-    unsafe {
-        let flags = libc::fcntl(fd, libc::F_GETFL);
-        if flags < 0 || libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) < 0 {
-            return Err(io::Error::last_os_error());
-        }
+    let mut on: libc::c_int = 1;
+    // SAFETY: reads one number, which outlives the call.
+    if unsafe { libc::ioctl(fd, libc::FIONBIO, &raw mut on) } < 0 {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }
