@@ -1,7 +1,7 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size memory footprint block bench conformance conformance-list docs man clean \
-    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64
+.PHONY: help setup build test demo lint features size memory footprint block bench conformance conformance-list docs man clean \
+    setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist deb test-deb test-armv7 test-aarch64 reproducible
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
@@ -19,7 +19,16 @@ build: ## the release binary, target/release/thimble
 	$(CARGO) build --release --locked $$(bash .ci/icf)
 
 setup-cross: ## install what the static programs need (Debian, as root or with sudo)
-	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test
+	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test deb
+
+minimal-armv7 minimal-aarch64 minimal-x86_64: ## the smallest useful one, target/dist/thimble-VERSION-ARCH-minimal
+	@bash .ci/cross $(@:minimal-%=%)-minimal
+
+deb: dist ## Debian packages of them: armhf, arm64, amd64, in target/dist
+	@for arch in armv7 aarch64 x86_64; do bash .ci/deb $$arch || exit 1; done
+
+test-deb: dist ## installs, runs, upgrades, removes and purges them in a root of their own (as root)
+	@for arch in armv7 aarch64 x86_64; do bash .ci/deb-test $$arch || exit 1; done
 
 armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSION-ARCH, against its budget
 	@bash .ci/cross $@
@@ -27,7 +36,10 @@ armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSIO
 dist: armv7 aarch64 x86_64 ## all three
 	@ls -l target/dist
 
-test-armv7 test-aarch64: ## tests of the static program, in QEMU
+reproducible: ## the static program for armv7 once more, in another directory: the same bytes
+	@bash .ci/reproducible armv7
+
+test-armv7 test-aarch64: ## tests of the static program, in QEMU: unit tests, all scenarios, time
 	@bash .ci/cross-test $(@:test-%=%)
 
 test: ## all tests; needs nothing but this repository
@@ -46,6 +58,10 @@ lint: ## format, clippy, documentation, licences, packaging
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	bash .ci/check-licences
 	bash .ci/check-packaging
+
+features: ## builds without one feature or with only one: no warnings, and what is missing is refused by name
+	@bash .ci/setup --check build test lint
+	@bash .ci/features
 
 size: build ## the size of the release binary, against its budget
 	@bash .ci/check-size $(BIN)

@@ -68,6 +68,9 @@ impl Host for Machine {
     }
 
     fn wait_or_controls(&mut self, until: Duration) -> Woke {
+        if cfg!(not(feature = "control")) {
+            return self.wait(until);
+        }
         let Some(watch) = &mut self.watch else {
             let [store, drop_ins] = self.controls.clone();
             let watch = Watch::new(store, drop_ins);
@@ -157,7 +160,7 @@ impl Host for Machine {
 impl Machine {
     /// The one of this place.
     pub fn new(place: &Place) -> Machine {
-        let controls = controls::pool_store(place).directories();
+        let controls = controls::directories(place);
         Machine { root: place.root.clone(), log_dir: place.log_dir(), controls, watch: None }
     }
 

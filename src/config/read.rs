@@ -340,6 +340,9 @@ fn check_url(text: &str) -> std::result::Result<String, &'static str> {
     let Some(rest) = ["https://", "http://"].iter().find_map(|s| lower.strip_prefix(s)) else {
         return Err("has no scheme; expected https://HOST or http://HOST");
     };
+    if cfg!(not(feature = "tls")) && lower.starts_with("https:") {
+        return Err("needs TLS, and this thimble was built without it (feature `tls`)");
+    }
     if rest.contains(['?', '#']) {
         return Err("has a query or a fragment; expected https://HOST[:PORT][/PATH]");
     }

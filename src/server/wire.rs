@@ -5,12 +5,11 @@
 
 use super::http::Limits;
 use super::proxy::{Proxies, Proxy};
-use super::tls::{self, Trust};
+use super::tls::{self, Session, Trust};
 use super::{tunnel, url};
 use crate::error::Error;
 use crate::sys::net;
 use crate::sys::signal::{self, For};
-use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -72,7 +71,7 @@ impl Resolver for Lookup {
 pub(super) struct Dial {
     trust: Trust,
     proxies: Arc<Proxies>,
-    tls: OnceLock<Arc<ClientConfig>>,
+    tls: OnceLock<Arc<tls::Config>>,
     limits: Limits,
 }
 
@@ -88,7 +87,7 @@ impl Dial {
     }
 
     /// The CA bundle is read only when the first https connection is made.
-    fn tls(&self) -> io::Result<Arc<ClientConfig>> {
+    fn tls(&self) -> io::Result<Arc<tls::Config>> {
         if let Some(config) = self.tls.get() {
             return Ok(config.clone());
         }
@@ -143,42 +142,12 @@ impl Connector for Dial {
                     tunnel::open(&mut socket, proxy, &host, port)?;
                 }
                 socket.limit(Some(self.limits.connect), ureq::Timeout::Connect);
-                Some(Box::new(handshake(config, &host, &mut socket)?))
+                Some(Session::open(config, &host, &mut socket)?)
             }
         };
         let way = Way { socket, tls, plain_proxy, host, held: Vec::new() };
         Ok(Some(Line { way, buffers: LazyBuffers::new(BUFFER, BUFFER) }))
     }
-}
-
-fn handshake(config: Arc<ClientConfig>, host: &str, socket: &mut Socket) -> io::Result<ClientConnection> {
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| {
-        io::Error::other(Error::new("TLS-NAME", format!("`{host}` cannot be the name in a certificate: {e}")))
-    })?;
-    let mut tls =
-        ClientConnection::new(config, name).map_err(|e| io::Error::other(tls::explain(&e, host)))?;
-    while tls.is_handshaking() {
-        let moved = if tls.wants_write() {
-            tls.write_tls(socket)
-        } else {
-            tls.read_tls(socket).and_then(|count| match tls.process_new_packets() {
-                Ok(_) => Ok(count),
-                Err(e) => {
-                    // It should hear why. If it does not, that changes nothing.
-                    let _ = tls.write_tls(socket);
-                    Err(io::Error::other(e))
-                }
-            })
-        };
-        if moved.map_err(|e| tls::explain_io(e, host))? == 0 {
-            let text = format!(
-                "`{host}` closed the connection in the middle of the TLS handshake: is it https://, is the port right?"
-            );
-            return Err(io::Error::other(Error::new("TLS-HANDSHAKE", text)));
-        }
-    }
-    // The last message of TLS 1.3's handshake is ours: it goes out together with the request.
-    Ok(tls)
 }
 
 /// One connection. Never kept for a second request: between polls nothing may cost memory, and a TLS session is
@@ -191,7 +160,7 @@ pub(super) struct Line {
 /// How bytes get to the server.
 struct Way {
     socket: Socket,
-    tls: Option<Box<ClientConnection>>,
+    tls: Option<Session>,
     /// A proxy that still has to be told the whole address, and the server in it.
     plain_proxy: Option<(Arc<Proxy>, String)>,
     host: String,
@@ -214,20 +183,13 @@ impl Way {
             self.socket.write_all(&held)?;
             return self.socket.write_all(output);
         };
-        let explained = |e| tls::explain_io(e, &self.host);
-        tls.writer().write_all(&held).and_then(|()| tls.writer().write_all(output)).map_err(explained)?;
-        while tls.wants_write() {
-            tls.write_tls(&mut self.socket).map_err(explained)?;
-        }
-        Ok(())
+        tls.write_all(&mut self.socket, [&held, output], &self.host)
     }
 
     fn receive(&mut self, input: &mut [u8]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.socket.read(input),
-            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket)
-                .read(input)
-                .map_err(|e| tls::explain_io(e, &self.host)),
+            Some(tls) => tls.read(&mut self.socket, input, &self.host),
         }
     }
 }
