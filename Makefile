@@ -1,12 +1,13 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build dbus test demo lint features size memory block bench conformance conformance-list docs man clean \
+.PHONY: help setup build dbus test demo lint features size memory footprint block bench conformance conformance-list docs man clean \
     setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist deb test-deb test-armv7 \
     test-aarch64 reproducible setup-qemu qemu qemu-all qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
 BIN   := target/release/thimble
+STATIC = target/dist/thimble-$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-x86_64
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9_ -]*\):[^#]*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-24s %s\n", substr($$1, 3), $$2 }'
@@ -88,6 +89,11 @@ size: build ## the size of the release binary, against its budget
 memory: build ## peak memory of the release binary, against its budgets: installing 64 MiB and 1 GiB; hostile Artifacts
 	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test e2e_memory
 	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test hostile program:: -- --nocapture
+
+footprint: x86_64 ## polls, memory, start and gaps of the static program, against their budgets
+	@bash .ci/setup --check test
+	THIMBLE_BIN=$(abspath $(STATIC)) $(CARGO) test --locked --test e2e_memory --test e2e_poll --test e2e_start \
+	    --test e2e_script_gap -- --nocapture --test-threads 1
 
 block: ## the promises about block devices, on loop devices; needs root
 	$(CARGO) test --locked --test boot_block -- --ignored
