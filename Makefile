@@ -1,11 +1,13 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint features size memory block bench conformance conformance-list docs man clean \
-    setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist deb test-deb test-armv7 test-aarch64 reproducible
+.PHONY: help setup build dbus test demo lint features size memory footprint block bench conformance conformance-list docs man clean \
+    setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist deb test-deb test-armv7 \
+    test-aarch64 reproducible setup-qemu qemu qemu-all qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
 BIN   := target/release/thimble
+STATIC = target/dist/thimble-$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-x86_64
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9_ -]*\):[^#]*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-24s %s\n", substr($$1, 3), $$2 }'
@@ -15,7 +17,11 @@ setup: ## install what is missing (Debian, as root or with sudo)
 
 build: ## the release binary, target/release/thimble
 	@bash .ci/setup --check build
-	$(CARGO) build --release --locked $$(bash .ci/icf)
+	$(CARGO) build --release --locked --package thimble $$(bash .ci/icf)
+
+dbus: ## the program for D-Bus beside the agent, target/release/thimble-dbus; needs libdbus
+	@bash .ci/setup --check build dbus
+	$(CARGO) build --release --locked --package thimble-dbus
 
 setup-cross: ## install what the static programs need (Debian, as root or with sudo)
 	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test deb
@@ -45,9 +51,24 @@ test: ## all tests; needs nothing but this repository
 	@bash .ci/setup --check build test
 	$(CARGO) test --workspace --locked
 
+setup-qemu: setup-cross ## install what boards in QEMU need
+	@bash .ci/setup qemu
+
+qemu: ## a board in QEMU, BOARD=NAME; SCENARIO=NAME or a group, a to h; CUT=N: one power cut of `make qemu-cuts`
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu run $(or $(BOARD),$(error BOARD=NAME, one of: $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))))  $(SCENARIO)
+
+qemu-all: ## all boards in QEMU, all scenarios; long
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu run-all
+
+qemu-shell: ## a console of a board in QEMU, BOARD=NAME
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu shell $(BOARD)
+
 demo: ## three updates of a simulated device: one good, one that is undone, one that waits for a person
 	@bash .ci/setup --check build test
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --package thimble --package thimble-testkit --bins
 	target/debug/demo target/debug/thimble
 
 lint: ## format, clippy, documentation, licences, packaging
@@ -65,8 +86,14 @@ features: ## builds without one feature or with only one: no warnings, and what 
 size: build ## the size of the release binary, against its budget
 	@bash .ci/check-size $(BIN)
 
-memory: build ## peak memory of the release binary while it installs 64 MiB and 1 GiB, against its budget
+memory: build ## peak memory of the release binary, against its budgets: installing 64 MiB and 1 GiB; hostile Artifacts
 	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test e2e_memory
+	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test hostile program:: -- --nocapture
+
+footprint: x86_64 ## polls, memory, start and gaps of the static program, against their budgets
+	@bash .ci/setup --check test
+	THIMBLE_BIN=$(abspath $(STATIC)) $(CARGO) test --locked --test e2e_memory --test e2e_poll --test e2e_start \
+	    --test e2e_script_gap -- --nocapture --test-threads 1
 
 block: ## the promises about block devices, on loop devices; needs root
 	$(CARGO) test --locked --test boot_block -- --ignored

@@ -90,13 +90,15 @@ impl Host for Machine {
                 return Woke::Time;
             }
             let waited = match watch {
-                Ok(watch) if watch.happened() => return Woke::Controls,
-                Ok(watch) => signal::poll(&[(watch.fd(), For::Reading)], Some(left)),
+                Ok(watch) => match signal::poll(&[(watch.fd(), For::Reading)], Some(left)) {
+                    Ok([true]) if watch.happened() => return called().unwrap_or(Woke::Controls),
+                    waited => waited.map(|_| ()),
+                },
                 Err(_) if left > LOOK => match signal::poll(&[], Some(LOOK)) {
                     Ok(_) => return called().unwrap_or(Woke::Controls),
                     Err(e) => Err(e),
                 },
-                Err(_) => signal::poll(&[], Some(left)),
+                Err(_) => signal::poll(&[], Some(left)).map(|_| ()),
             };
             if waited.is_err() {
                 return Woke::Time;

@@ -44,7 +44,7 @@ impl Session {
         match *config {}
     }
 
-    pub(super) fn write_all<S>(&mut self, _: &mut S, _: &[u8], _: &str) -> io::Result<()> {
+    pub(super) fn write_all<S>(&mut self, _: &mut S, _: [&[u8]; 2], _: &str) -> io::Result<()> {
         match *self {}
     }
 

@@ -202,24 +202,44 @@ impl Session {
         })?;
         let mut tls = ClientConnection::new(config, name).map_err(|e| io::Error::other(explain(&e, host)))?;
         while tls.is_handshaking() {
-            let (read, written) = tls.complete_io(socket).map_err(|e| explain_io(e, host))?;
-            if (read, written) == (0, 0) {
-                let text = format!("`{host}` closed the connection in the middle of the TLS handshake");
+            let moved = if tls.wants_write() {
+                tls.write_tls(socket)
+            } else {
+                tls.read_tls(socket).and_then(|count| match tls.process_new_packets() {
+                    Ok(_) => Ok(count),
+                    Err(e) => {
+                        // It should hear why. If it does not, that changes nothing.
+                        let _ = tls.write_tls(socket);
+                        Err(io::Error::other(e))
+                    }
+                })
+            };
+            if moved.map_err(|e| explain_io(e, host))? == 0 {
+                let text = format!(
+                    "`{host}` closed the connection in the middle of the TLS handshake: is it https://, is the port right?"
+                );
                 return Err(io::Error::other(Error::new("TLS-HANDSHAKE", text)));
             }
         }
+        // The last message of TLS 1.3's handshake is ours: it goes out together with the request.
         Ok(Session(Box::new(tls)))
     }
 
-    /// Sends all of it.
+    /// Sends all of both parts, in one write if the socket takes them.
     pub(super) fn write_all(
         &mut self,
         socket: &mut (impl Read + Write),
-        bytes: &[u8],
+        parts: [&[u8]; 2],
         host: &str,
     ) -> io::Result<()> {
-        let mut stream = Stream::new(&mut *self.0, socket);
-        stream.write_all(bytes).and_then(|()| stream.flush()).map_err(|e| explain_io(e, host))
+        let tls = &mut *self.0;
+        let [first, second] = parts;
+        let buffered = tls.writer().write_all(first).and_then(|()| tls.writer().write_all(second));
+        buffered.map_err(|e| explain_io(e, host))?;
+        while tls.wants_write() {
+            tls.write_tls(socket).map_err(|e| explain_io(e, host))?;
+        }
+        Ok(())
     }
 
     /// Reads what there is; waits for at least one byte.
