@@ -160,6 +160,8 @@ impl Place {
             zstd_window_limit: self.config.zstd_window_limit,
             ..Options::default()
         };
+        // As for every other Artifact: a reader of files alone would be in the program a second time.
+        let source: Box<dyn std::io::Read> = Box::new(source);
         let mut opened = artifact::open(source, &options).map_err(|e| refuse(e.to_string()))?;
         let header = &opened.header;
         let depends = &header.depends;
