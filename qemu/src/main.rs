@@ -16,6 +16,7 @@ mod vm;
 mod writes;
 
 use board::Board;
+use cuts::Recording;
 use machine::Bench;
 use release::Releases;
 use std::process::ExitCode;
@@ -24,8 +25,13 @@ use tool::Result;
 
 const USAGE: &str = "\
 usage: thimble-qemu run BOARD [SCENARIO]...    plays scenarios (names, or groups a to h); all without any
+       thimble-qemu cuts BOARD [POINTS [BOOTS]]
+                                               one update recorded write by write: cards after cuts at POINTS places
+                                               (200) are looked at, BOOTS of them (20) booted
+       thimble-qemu cut BOARD N                boots the card after cut N of the last recording
        thimble-qemu list                       the boards and the scenarios
        thimble-qemu image BOARD                makes the card's image only
+       thimble-qemu twice BOARD                makes it twice and compares
        thimble-qemu shell BOARD                a console; Ctrl-A X ends QEMU
 
 THIMBLE=FILE            another program than target/dist/thimble-VERSION-ARCH
@@ -42,6 +48,9 @@ fn main() -> ExitCode {
             Ok(true)
         }
         ["image", board] => image(board),
+        ["twice", board] => twice(board),
+        ["cuts", board, ref numbers @ ..] if numbers.len() <= 2 => cuts(board, numbers),
+        ["cut", board, number] => cut(board, number),
         ["shell", board] => shell(board),
         _ => {
             eprint!("{USAGE}");
@@ -95,26 +104,84 @@ fn run(name: &str, wanted: &[&str]) -> Result<bool> {
     let releases = Releases::new(&bench.board)?;
     let mut good = true;
     for scenario in scenarios {
-        if scenario.logs_writes() && !bench.board.redundant() {
+        if scenario.cuts_environment() && !bench.board.redundant() {
             println!("EXEMPT {name} {}: the environment is a single copy (boards/{name}/fw_env.config)", scenario.name);
             continue;
         }
         let begin = Instant::now();
-        let ended = play::Play::new(&bench, &releases, scenario).and_then(play::Play::run);
-        let seconds = begin.elapsed().as_secs();
-        match ended {
-            Ok(boots) => println!("PASS   {name} {}: {seconds} s, {boots} boots", scenario.name),
-            Err(error) => {
-                good = false;
-                println!(
-                    "FAIL   {name} {}: {seconds} s: {error}; console: {}",
-                    scenario.name,
-                    play::log_of(&bench, scenario.name).display()
-                );
-            }
-        }
+        let work = tool::target().join("run").join(name);
+        let ended = play::Play::new(&bench, &releases, scenario, &work).and_then(play::Play::run);
+        good &= tell(&bench, scenario.name, begin, ended);
     }
     Ok(good)
+}
+
+/// The line of a verdict; whether it is a good one.
+fn tell(bench: &Bench, what: &str, begin: Instant, ended: Result<u32>) -> bool {
+    let (name, seconds) = (&bench.board.name, begin.elapsed().as_secs());
+    match ended {
+        Ok(boots) => {
+            println!("PASS   {name} {what}: {seconds} s, {boots} boots");
+            true
+        }
+        Err(error) => {
+            let log = play::log_of(bench, what);
+            println!("FAIL   {name} {what}: {seconds} s: {error}; console: {}", log.display());
+            false
+        }
+    }
+}
+
+fn number(text: &str) -> Result<usize> {
+    text.parse().map_err(|e| format!("{text:?}: {e}"))
+}
+
+fn cuts(name: &str, numbers: &[&str]) -> Result<bool> {
+    let points = numbers.first().map_or(Ok(200), |text| number(text))?;
+    let boots = numbers.get(1).map_or(Ok(20), |text| number(text))?;
+    let bench = bench(name)?;
+    let releases = Releases::new(&bench.board)?;
+    let begin = Instant::now();
+    let recording = Recording::new(&bench, &releases, false)?;
+    println!("       {name} recorded: {}, {} s", recording.about(), begin.elapsed().as_secs());
+    let begin = Instant::now();
+    let sample = recording.sample(points)?;
+    let wrong = recording.look(&sample)?;
+    for text in &wrong {
+        println!("FAIL   {name} {text}");
+    }
+    let verdict = if wrong.is_empty() { "PASS  " } else { "FAIL  " };
+    println!("{verdict} {name} cuts looked at: {}, {} s", sample.len(), begin.elapsed().as_secs());
+    let mut good = wrong.is_empty();
+    for number in Recording::some(&sample, boots) {
+        let begin = Instant::now();
+        good &= tell(&bench, &format!("cut-{number}"), begin, recording.boot(number));
+    }
+    Ok(good)
+}
+
+fn cut(name: &str, text: &str) -> Result<bool> {
+    let bench = bench(name)?;
+    let releases = Releases::new(&bench.board)?;
+    let recording = Recording::new(&bench, &releases, true)?;
+    let begin = Instant::now();
+    let ended = recording.boot(number(text)?);
+    Ok(tell(&bench, &format!("cut-{text}"), begin, ended))
+}
+
+/// Two cards made of the same are the same.
+fn twice(name: &str) -> Result<bool> {
+    let bench = bench(name)?;
+    let card = machine::images(&bench.board).join("card.img");
+    let mut sums = Vec::new();
+    for _ in 0..2 {
+        tool::fresh(&machine::images(&bench.board))?;
+        Releases::new(&bench.board)?;
+        sums.push(tool::sha256(&tool::read_bytes(&card)?));
+    }
+    let same = sums[0] == sums[1];
+    println!("{}   {name} image made twice: {} {}", if same { "PASS" } else { "FAIL" }, sums[0], sums[1]);
+    Ok(same)
 }
 
 /// A console on a card of its own, with an update server if one is wanted: none here.

@@ -30,20 +30,50 @@ pub struct Play<'a> {
     log: PathBuf,
     /// After so many bytes a download stops.
     half: u64,
+    /// The card comes from elsewhere: an update may be in progress on it.
+    found: bool,
     offered: u32,
     boots: u32,
 }
 
 impl<'a> Play<'a> {
-    /// Makes the card: release-1, and what the scenario wants on the data partition.
-    pub fn new(bench: &'a Bench, releases: &'a Releases, scenario: &'a Scenario) -> Result<Play<'a>> {
-        let work = target().join("run").join(&bench.board.name);
-        fresh(&work)?;
+    /// Makes the card in `work`: release-1, and what the scenario wants on the data partition.
+    pub fn new(bench: &'a Bench, releases: &'a Releases, scenario: &'a Scenario, work: &Path) -> Result<Play<'a>> {
+        fresh(work)?;
         let log = log_of(bench, scenario.name);
         let _ = fs::remove_file(&log);
+        let play = Play::on(bench, releases, scenario, work, log, 0);
+        disk::copy(&images(&bench.board).join("card.img"), &play.card)?;
+        play.fill_data(&work.join("data"))?;
+        if scenario.logs_writes() {
+            disk::copy(&play.card, &play.before)?;
+        }
+        Ok(play)
+    }
+
+    /// On the card `card.img` that is in `work` already; it looks for its server at this port.
+    pub fn found(
+        bench: &'a Bench,
+        releases: &'a Releases,
+        scenario: &'a Scenario,
+        work: &Path,
+        log: PathBuf,
+        port: u16,
+    ) -> Play<'a> {
+        Play { found: true, ..Play::on(bench, releases, scenario, work, log, port) }
+    }
+
+    fn on(
+        bench: &'a Bench,
+        releases: &'a Releases,
+        scenario: &'a Scenario,
+        work: &Path,
+        log: PathBuf,
+        port: u16,
+    ) -> Play<'a> {
         // The guest reaches 127.0.0.1 of this machine at this address.
-        let server = Server::start(Options { host: "10.0.2.2".to_owned(), ..Options::default() });
-        let play = Play {
+        let server = Server::start(Options { host: "10.0.2.2".to_owned(), port, ..Options::default() });
+        Play {
             bench,
             releases,
             scenario,
@@ -54,22 +84,31 @@ impl<'a> Play<'a> {
             writes: work.join("writes.log"),
             log,
             half: 0,
+            found: false,
             offered: 0,
             boots: 0,
-        };
-        disk::copy(&images(&bench.board).join("card.img"), &play.card)?;
-        play.fill_data(&work.join("data"))?;
-        if scenario.logs_writes() {
-            disk::copy(&play.card, &play.before)?;
         }
-        Ok(play)
+    }
+
+    /// The port of its server.
+    pub fn port(&self) -> u16 {
+        self.server.url().rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
     }
 
     /// Plays it; how many boots it took.
     pub fn run(mut self) -> Result<u32> {
+        if self.found {
+            // The server knows what it offered before the power was cut.
+            for step in self.scenario.steps.iter().filter(|step| matches!(step, Step::Offer(_))) {
+                self.step(step)?;
+            }
+        }
         self.power_on()?;
-        self.up("release-1")?;
-        for step in self.scenario.steps {
+        if !self.found {
+            self.up("release-1")?;
+        }
+        let found = self.found;
+        for step in self.scenario.steps.iter().filter(|step| !(found && matches!(step, Step::Offer(_)))) {
             self.step(step).map_err(|error| format!("{step:?}: {error}"))?;
         }
         self.settle()?;
@@ -107,7 +146,7 @@ impl<'a> Play<'a> {
 
     fn power_on(&mut self) -> Result<()> {
         // Only the first run is of interest: what was written before the cut.
-        let writes = (self.scenario.logs_writes() && self.boots == 0).then_some(self.writes.as_path());
+        let writes = (self.scenario.logs_writes() && !self.found && self.boots == 0).then_some(self.writes.as_path());
         self.vm = Some(self.bench.start(&self.card, writes, &self.log)?);
         self.boots += 1;
         Ok(())
@@ -260,7 +299,8 @@ impl<'a> Play<'a> {
             End::AsReported => {
                 let finals: Vec<String> = self.finals();
                 match finals.first().map(String::as_str) {
-                    Some("success") => Ok(("release-2", 3)),
+                    // After a cut behind the report another server offers what is there.
+                    Some("success" | "already-installed") => Ok(("release-2", 3)),
                     Some("failure") => Ok(("release-1", 2)),
                     _ => Err(format!("reported in the end: {finals:?}")),
                 }
