@@ -1,11 +1,12 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean \
-    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64 setup-qemu qemu qemu-all qemu-shell
+    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64 setup-qemu qemu qemu-all qemu-cuts qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
 BIN   := target/release/thimble
+QEMU_BOARDS = $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9_ -]*\):[^#]*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-24s %s\n", substr($$1, 3), $$2 }'
@@ -36,9 +37,14 @@ test: ## all tests; needs nothing but this repository
 setup-qemu: setup-cross ## install what boards in QEMU need
 	@bash .ci/setup qemu
 
-qemu: ## a board in QEMU, BOARD=NAME; SCENARIO=NAME or a group, a to h; CUT=N: one power cut of `make qemu-cuts`
+qemu: ## a board in QEMU, BOARD=NAME; SCENARIO=NAME or a to h; CUT=N; IMAGE=CARD MARKER=TEXT (qemu/README.md)
 	@bash .ci/setup --check qemu
-	@bash .ci/qemu run $(or $(BOARD),$(error BOARD=NAME, one of: $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))))  $(SCENARIO)
+	@bash .ci/qemu $(if $(IMAGE),own,$(if $(CUT),cut,run)) $(or $(BOARD),$(error BOARD=NAME, one of: $(QEMU_BOARDS))) \
+	    $(if $(IMAGE),"$(IMAGE)" "$(MARKER)" $(ARTIFACT) $(PORT) $(DEVICE_TYPE),$(or $(CUT),$(SCENARIO)))
+
+qemu-cuts: ## an update of BOARD=NAME cut at 200 places between and inside its writes; 20 of them booted
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu cuts $(BOARD)
 
 qemu-all: ## all boards in QEMU, all scenarios; long
 	@bash .ci/setup --check qemu

@@ -80,7 +80,10 @@ impl Board {
     pub fn load(name: &str) -> Result<Board> {
         let dir = root().join("boards").join(name);
         if !dir.join("qemu.conf").is_file() {
-            return Err(format!("no board {name}: there is no boards/{name}/qemu.conf; there are: {}", all().join(" ")));
+            return Err(format!(
+                "no board {name}: there is no boards/{name}/qemu.conf; there are: {}",
+                all().join(" ")
+            ));
         }
         let text = read(&dir.join("qemu.conf"))?;
         let conf = Conf { name, text: &text };
@@ -93,7 +96,11 @@ impl Board {
         let u_boot = match u_boot[..] {
             ["debian", package, file] => UBoot::Debian { package: own(package), file: own(file) },
             ["build", defconfig, file] => UBoot::Build { defconfig: own(defconfig), file: own(file) },
-            _ => return Err(format!("boards/{name}/qemu.conf: u-boot = debian PACKAGE FILE | build DEFCONFIG FILE")),
+            _ => {
+                return Err(format!(
+                    "boards/{name}/qemu.conf: u-boot = debian PACKAGE FILE | build DEFCONFIG FILE"
+                ));
+            }
         };
         let disk = conf.need("disk-mib")?.parse::<u64>().map_err(|e| format!("disk-mib: {e}"))? << 20;
         let layout = read(&dir.join("layout"))?;

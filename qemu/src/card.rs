@@ -46,7 +46,8 @@ impl<'a> Card<'a> {
         }
         let good = images.iter().map(Option::is_some).collect();
         let flag = |which: usize| images.get(which).and_then(|i| i.as_ref()).map(|i| i.flag);
-        let chosen = newest(Scheme::Incremental, [flag(0), flag(1)]).ok_or("no copy of the environment is good")?;
+        let chosen =
+            newest(Scheme::Incremental, [flag(0), flag(1)]).ok_or("no copy of the environment is good")?;
         let env = &images[chosen].as_ref().ok_or("no environment")?.env;
         let value = |name: &str| String::from_utf8_lossy(env.get(name).unwrap_or_default()).into_owned();
         let part = value("mender_boot_part");
@@ -56,7 +57,8 @@ impl<'a> Card<'a> {
 
     /// SHA-256 of partition 2 or 3.
     pub fn slot(&self, number: u32) -> Result<String> {
-        let part = self.board.parts.get(number as usize - 1).ok_or_else(|| format!("there is no slot {number}"))?;
+        let part =
+            self.board.parts.get(number as usize - 1).ok_or_else(|| format!("there is no slot {number}"))?;
         Ok(sha256(&disk::get(&self.image, part.start, part.size)?))
     }
 
@@ -83,7 +85,9 @@ impl<'a> Card<'a> {
         fs::remove_file(&data).map_err(|e| format!("{}: {e}", data.display()))?;
         match loaded {
             Loaded::Content(content) if content.is_empty() => Ok(None),
-            Loaded::Content(content) => Record::decode(&content).map(Some).map_err(|why| format!("the journal: {why:?}")),
+            Loaded::Content(content) => {
+                Record::decode(&content).map(Some).map_err(|why| format!("the journal: {why:?}"))
+            }
             Loaded::Nothing => Ok(None),
             other => Err(format!("the journal: {other:?}")),
         }

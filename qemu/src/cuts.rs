@@ -5,7 +5,7 @@ use crate::board::Board;
 use crate::card::Card;
 use crate::disk;
 use crate::machine::Bench;
-use crate::play::{Play, log_of};
+use crate::play::{Play, Taken, log_of};
 use crate::release::Releases;
 use crate::scenario::{RECORDED, RESUMED};
 use crate::tool::{Result, read, target, write};
@@ -19,7 +19,8 @@ pub fn environment_ranges(board: &Board) -> Result<Vec<Range<u64>>> {
     for area in &board.env {
         let start = disk::raw_offset(board, area)?;
         let boot = board.parts[0];
-        ranges.push(start.map_or(boot.start..boot.start + boot.size, |start| start..start + area.size as u64));
+        ranges
+            .push(start.map_or(boot.start..boot.start + boot.size, |start| start..start + area.size as u64));
     }
     Ok(ranges)
 }
@@ -56,7 +57,12 @@ impl<'a> Recording<'a> {
     /// What was recorded, in a line.
     pub fn about(&self) -> String {
         let bytes: u64 = self.writes.list.iter().map(|write| write.size).sum();
-        format!("{} writes, {} KiB, {} places for a cut", self.writes.list.len(), bytes >> 10, self.cuts.len())
+        format!(
+            "{} writes, {} KiB, {} places for a cut",
+            self.writes.list.len(),
+            bytes >> 10,
+            self.cuts.len()
+        )
     }
 
     /// About `count` cuts: all that touch the environment, the others in even steps.
@@ -103,14 +109,20 @@ impl<'a> Recording<'a> {
             other => return Err(format!("the environment chooses p{other}")),
         };
         if card.slot(env.part)? != *wanted {
-            return Err(format!("the environment chooses p{}, which is neither old nor new: {env:?}", env.part));
+            return Err(format!(
+                "the environment chooses p{}, which is neither old nor new: {env:?}",
+                env.part
+            ));
         }
         card.journal().map(drop)
     }
 
     /// Boots the card after this cut; it must end with the old or the new system, and the right report.
-    pub fn boot(&self, number: usize) -> Result<u32> {
-        let cut = *self.cuts.get(number).ok_or_else(|| format!("there is no cut {number} of {}", self.cuts.len()))?;
+    pub fn boot(&self, number: usize) -> Result<Taken> {
+        let cut = *self
+            .cuts
+            .get(number)
+            .ok_or_else(|| format!("there is no cut {number} of {}", self.cuts.len()))?;
         let work = self.dir.join("booted");
         crate::tool::fresh(&work)?;
         self.writes.apply(&self.dir.join("before.img"), &work.join("card.img"), cut)?;
@@ -123,7 +135,8 @@ impl<'a> Recording<'a> {
     pub fn some(numbers: &[usize], count: usize) -> Vec<usize> {
         let last = numbers.len().saturating_sub(1);
         let steps = count.saturating_sub(1).max(1);
-        let mut some: Vec<usize> = (0..count).filter_map(|n| numbers.get(last * n / steps).copied()).collect();
+        let mut some: Vec<usize> =
+            (0..count).filter_map(|n| numbers.get(last * n / steps).copied()).collect();
         some.dedup();
         some
     }

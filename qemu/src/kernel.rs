@@ -32,7 +32,8 @@ impl Kernel {
     /// The board's.
     pub fn open(board: &Board) -> Result<Kernel> {
         let dir = target().join("deb").join(&board.debian).join(&board.kernel);
-        let mut versions = fs::read_dir(dir.join("lib/modules")).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let mut versions =
+            fs::read_dir(dir.join("lib/modules")).map_err(|e| format!("{}: {e}", dir.display()))?;
         let version = versions.next().and_then(|entry| entry.ok()).map(|entry| entry.file_name());
         let version = version.ok_or_else(|| format!("{}: no kernel in it", dir.display()))?;
         let version = version.to_string_lossy().into_owned();

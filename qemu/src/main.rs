@@ -6,6 +6,7 @@ mod cuts;
 mod disk;
 mod kernel;
 mod machine;
+mod own;
 mod play;
 mod qmp;
 mod release;
@@ -18,6 +19,7 @@ mod writes;
 use board::Board;
 use cuts::Recording;
 use machine::Bench;
+use play::Taken;
 use release::Releases;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,6 +35,9 @@ usage: thimble-qemu run BOARD [SCENARIO]...    plays scenarios (names, or groups
        thimble-qemu image BOARD                makes the card's image only
        thimble-qemu twice BOARD                makes it twice and compares
        thimble-qemu shell BOARD                a console; Ctrl-A X ends QEMU
+       thimble-qemu own BOARD CARD MARKER [ARTIFACT PORT [DEVICE_TYPE]]
+                                               another card image: comes up (MARKER on the console), again after a
+                                               power cut, installs ARTIFACT from a server at 10.0.2.2:PORT
 
 THIMBLE=FILE            another program than target/dist/thimble-VERSION-ARCH
 THIMBLE_QEMU_PATIENCE=N seconds without any progress after which a machine hangs (default 180)
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         ["cuts", board, ref numbers @ ..] if numbers.len() <= 2 => cuts(board, numbers),
         ["cut", board, number] => cut(board, number),
         ["shell", board] => shell(board),
+        ["own", board, card, marker, ref update @ ..] => own(board, card, marker, update),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -95,7 +101,9 @@ fn run(name: &str, wanted: &[&str]) -> Result<bool> {
         scenarios = Vec::new();
         for word in wanted {
             match scenario::named(word) {
-                found if found.is_empty() => return Err(format!("no scenario {word:?}; `thimble-qemu list`")),
+                found if found.is_empty() => {
+                    return Err(format!("no scenario {word:?}; `thimble-qemu list`"));
+                }
                 found => scenarios.extend(found),
             }
         }
@@ -105,7 +113,10 @@ fn run(name: &str, wanted: &[&str]) -> Result<bool> {
     let mut good = true;
     for scenario in scenarios {
         if scenario.cuts_environment() && !bench.board.redundant() {
-            println!("EXEMPT {name} {}: the environment is a single copy (boards/{name}/fw_env.config)", scenario.name);
+            println!(
+                "EXEMPT {name} {}: the environment is a single copy (boards/{name}/fw_env.config)",
+                scenario.name
+            );
             continue;
         }
         let begin = Instant::now();
@@ -117,11 +128,11 @@ fn run(name: &str, wanted: &[&str]) -> Result<bool> {
 }
 
 /// The line of a verdict; whether it is a good one.
-fn tell(bench: &Bench, what: &str, begin: Instant, ended: Result<u32>) -> bool {
+fn tell(bench: &Bench, what: &str, begin: Instant, ended: Result<Taken>) -> bool {
     let (name, seconds) = (&bench.board.name, begin.elapsed().as_secs());
     match ended {
-        Ok(boots) => {
-            println!("PASS   {name} {what}: {seconds} s, {boots} boots");
+        Ok(Taken { boots, cpu }) => {
+            println!("PASS   {name} {what}: {seconds} s, {cpu:.0} s of CPU, {boots} boots");
             true
         }
         Err(error) => {
@@ -182,6 +193,34 @@ fn twice(name: &str) -> Result<bool> {
     let same = sums[0] == sums[1];
     println!("{}   {name} image made twice: {} {}", if same { "PASS" } else { "FAIL" }, sums[0], sums[1]);
     Ok(same)
+}
+
+/// An integrator's image.
+fn own(name: &str, card: &str, marker: &str, update: &[&str]) -> Result<bool> {
+    let bench = bench(name)?;
+    let (update, device_type) = match *update {
+        [] => (None, name),
+        [artifact, port] => (Some((artifact, port)), name),
+        [artifact, port, device_type] => (Some((artifact, port)), device_type),
+        _ => return Err("own BOARD CARD MARKER [ARTIFACT PORT [DEVICE_TYPE]]".to_owned()),
+    };
+    let port = |text: &str| text.parse().map_err(|e| format!("port {text:?}: {e}"));
+    let own = own::Own {
+        card: card.into(),
+        marker: marker.to_owned(),
+        update: update
+            .map(|(artifact, number)| Ok::<_, String>((artifact.into(), port(number)?)))
+            .transpose()?,
+        device_type: device_type.to_owned(),
+    };
+    let log = play::log_of(&bench, "own");
+    let _ = std::fs::remove_file(&log);
+    let begin = Instant::now();
+    let ended = own::run(&bench, &own, &log);
+    if let Ok((what, _)) = &ended {
+        println!("       {what}");
+    }
+    Ok(tell(&bench, "own", begin, ended.map(|(_, taken)| taken)))
 }
 
 /// A console on a card of its own, with an update server if one is wanted: none here.

@@ -34,11 +34,27 @@ pub struct Play<'a> {
     found: bool,
     offered: u32,
     boots: u32,
+    /// Seconds of CPU that QEMU took.
+    cpu: f64,
+}
+
+/// What a scenario that passed took.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Boots, as the boot scripts say.
+    pub boots: usize,
+    /// Seconds of CPU of QEMU.
+    pub cpu: f64,
 }
 
 impl<'a> Play<'a> {
     /// Makes the card in `work`: release-1, and what the scenario wants on the data partition.
-    pub fn new(bench: &'a Bench, releases: &'a Releases, scenario: &'a Scenario, work: &Path) -> Result<Play<'a>> {
+    pub fn new(
+        bench: &'a Bench,
+        releases: &'a Releases,
+        scenario: &'a Scenario,
+        work: &Path,
+    ) -> Result<Play<'a>> {
         fresh(work)?;
         let log = log_of(bench, scenario.name);
         let _ = fs::remove_file(&log);
@@ -87,6 +103,7 @@ impl<'a> Play<'a> {
             found: false,
             offered: 0,
             boots: 0,
+            cpu: 0.0,
         }
     }
 
@@ -95,8 +112,8 @@ impl<'a> Play<'a> {
         self.server.url().rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
     }
 
-    /// Plays it; how many boots it took.
-    pub fn run(mut self) -> Result<u32> {
+    /// Plays it.
+    pub fn run(mut self) -> Result<Taken> {
         if self.found {
             // The server knows what it offered before the power was cut.
             for step in self.scenario.steps.iter().filter(|step| matches!(step, Step::Offer(_))) {
@@ -113,7 +130,8 @@ impl<'a> Play<'a> {
         }
         self.settle()?;
         self.verdict()?;
-        Ok(self.boots)
+        let boots = crate::tool::read(&self.log)?.matches("== boot part=").count();
+        Ok(Taken { boots, cpu: self.cpu })
     }
 
     fn fill_data(&self, tree: &Path) -> Result<()> {
@@ -138,7 +156,8 @@ impl<'a> Play<'a> {
         for step in self.scenario.steps {
             if let Step::Local(release) = step {
                 let to = tree.join(format!("{}.mender", release.version));
-                fs::copy(self.releases.artifact(release)?, &to).map_err(|e| format!("{}: {e}", to.display()))?;
+                fs::copy(self.releases.artifact(release)?, &to)
+                    .map_err(|e| format!("{}: {e}", to.display()))?;
             }
         }
         disk::put_data(board, &self.card, tree)
@@ -146,7 +165,8 @@ impl<'a> Play<'a> {
 
     fn power_on(&mut self) -> Result<()> {
         // Only the first run is of interest: what was written before the cut.
-        let writes = (self.scenario.logs_writes() && !self.found && self.boots == 0).then_some(self.writes.as_path());
+        let writes =
+            (self.scenario.logs_writes() && !self.found && self.boots == 0).then_some(self.writes.as_path());
         self.vm = Some(self.bench.start(&self.card, writes, &self.log)?);
         self.boots += 1;
         Ok(())
@@ -190,7 +210,11 @@ impl<'a> Play<'a> {
             Step::Half => {
                 let half = self.half;
                 self.wait_server("half of the download", |server, _| {
-                    server.requests_of(What::Artifact).iter().any(|request| request.sent >= half).then_some(())
+                    server
+                        .requests_of(What::Artifact)
+                        .iter()
+                        .any(|request| request.sent >= half)
+                        .then_some(())
                 })
             }
             Step::Whole => {
@@ -220,8 +244,11 @@ impl<'a> Play<'a> {
                 if wanted.is_some_and(|wanted| wanted != status) {
                     return Err(format!("the server heard {status}; its log:\n{}", self.deployment_log()));
                 }
-                if status == "failure" && self.deployment_log().is_empty() {
-                    return Err("a failure was reported without a log".to_owned());
+                if status == "failure" {
+                    // It comes behind the report.
+                    self.wait_server("the deployment's log", |server, id| {
+                        (!server.logs(id).is_empty()).then_some(())
+                    })?;
                 }
                 Ok(())
             }
@@ -230,7 +257,8 @@ impl<'a> Play<'a> {
 
     fn cut(&mut self) -> Result<()> {
         self.server.hang_up();
-        self.vm.take().ok_or_else(|| "the power is off".to_owned())?.cut()
+        self.cpu += self.vm.take().ok_or_else(|| "the power is off".to_owned())?.cut();
+        Ok(())
     }
 
     fn offer(&mut self, release: &Release) -> Result<()> {
@@ -319,7 +347,9 @@ impl<'a> Play<'a> {
         let card = Card::new(&self.bench.board, &self.card);
         let env = card.environment()?;
         if env.part != slot || env.trying {
-            return Err(format!("the environment in the end: {env:?}; {version} should run from p{slot} for good"));
+            return Err(format!(
+                "the environment in the end: {env:?}; {version} should run from p{slot} for good"
+            ));
         }
         let image = self.releases.sum(version)?;
         let found = card.slot(slot)?;

@@ -35,7 +35,8 @@ impl Qmp {
 
     /// Executes a command; `arguments` is a JSON object, or empty. Events are passed over.
     pub fn execute(&mut self, command: &str, arguments: &str) -> Result<()> {
-        let arguments = if arguments.is_empty() { String::new() } else { format!(r#","arguments":{arguments}"#) };
+        let arguments =
+            if arguments.is_empty() { String::new() } else { format!(r#","arguments":{arguments}"#) };
         let line = format!("{{\"execute\":{}{arguments}}}\n", json::to_string(command));
         self.stream.get_mut().write_all(line.as_bytes()).map_err(|e| format!("QMP: {e}"))?;
         loop {

@@ -40,8 +40,12 @@ impl Releases {
                 inputs += &sha256(&fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?);
             }
         }
-        let releases =
-            Releases { board: board.clone(), parts, inputs: sha256(inputs.as_bytes()), sums: Mutex::default() };
+        let releases = Releases {
+            board: board.clone(),
+            parts,
+            inputs: sha256(inputs.as_bytes()),
+            sums: Mutex::default(),
+        };
         let card = images(board).join("card.img");
         let first = releases.image("release-1", Fault::None)?;
         releases.keep(&card, || disk::build(board, &card, &first))?;
@@ -70,12 +74,15 @@ impl Releases {
     /// The Artifact of a release.
     pub fn artifact(&self, release: &Release) -> Result<PathBuf> {
         let image = self.image(release.version, release.fault)?;
-        let scripts: String = release.scripts.iter().map(|(name, text)| format!("{name}\0{text}\0")).collect();
-        let tag = if scripts.is_empty() { String::new() } else { format!("-{}", &sha256(scripts.as_bytes())[..8]) };
+        let scripts: String =
+            release.scripts.iter().map(|(name, text)| format!("{name}\0{text}\0")).collect();
+        let tag =
+            if scripts.is_empty() { String::new() } else { format!("-{}", &sha256(scripts.as_bytes())[..8]) };
         let path = image.with_extension("").display().to_string() + &tag + ".mender";
         let path = PathBuf::from(path);
         self.keep(&path, || {
-            let mut spec = ArtifactSpec::rootfs(release.version, Content::File(image)).device_types(&[&self.board.name]);
+            let mut spec =
+                ArtifactSpec::rootfs(release.version, Content::File(image)).device_types(&[&self.board.name]);
             for (name, text) in release.scripts {
                 spec = spec.script(name, &format!("#!/bin/sh\n{text}\n"));
             }
@@ -86,7 +93,8 @@ impl Releases {
 
     /// Makes a file unless it is there and was made of the same.
     fn keep(&self, path: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
-        let stamp = path.with_extension(format!("{}.stamp", path.extension().unwrap_or_default().to_string_lossy()));
+        let stamp =
+            path.with_extension(format!("{}.stamp", path.extension().unwrap_or_default().to_string_lossy()));
         if path.exists() && read(&stamp).is_ok_and(|text| text == self.inputs) {
             return Ok(());
         }

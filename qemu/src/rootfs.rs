@@ -88,7 +88,8 @@ impl Parts {
     fn tree(&self, dir: &Path, version: &str, fault: Fault) -> Result<()> {
         fresh(dir)?;
         let board = &self.board;
-        for empty in ["boot/firmware", "data", "dev", "proc", "root", "run", "sys", "tmp", "usr/sbin", "var"] {
+        for empty in ["boot/firmware", "data", "dev", "proc", "root", "run", "sys", "tmp", "usr/sbin", "var"]
+        {
             fs::create_dir_all(dir.join(empty)).map_err(|e| format!("{empty}: {e}"))?;
         }
         let put = |path: &str, mode: u32, bytes: &[u8]| {
@@ -131,7 +132,11 @@ impl Parts {
         link("/data/mender", &dir.join("var/lib/mender"))?;
         link("/run/lock", &dir.join("var/lock"))?;
         let garbage: &[u8] = b"This is no kernel.\n";
-        put(&format!("boot/{}", board.kernel_file), 0o644, if fault == Fault::Kernel { garbage } else { &self.kernel })?;
+        put(
+            &format!("boot/{}", board.kernel_file),
+            0o644,
+            if fault == Fault::Kernel { garbage } else { &self.kernel },
+        )?;
         put("boot/initrd.gz", 0o644, &self.initrd)?;
         if let Some(dtb) = &self.dtb {
             put("boot/board.dtb", 0o644, dtb)?;
@@ -149,7 +154,8 @@ fn thimble(board: &Board) -> Result<PathBuf> {
         return Ok(path.into());
     }
     let manifest = read(&root().join("Cargo.toml"))?;
-    let version = manifest.lines().find_map(|line| line.strip_prefix("version = ")).unwrap_or("").trim_matches('"');
+    let version =
+        manifest.lines().find_map(|line| line.strip_prefix("version = ")).unwrap_or("").trim_matches('"');
     let path = root().join(format!("target/dist/thimble-{version}-{}", board.arch));
     if path.is_file() { Ok(path) } else { Err(format!("{} is missing: make {}", path.display(), board.arch)) }
 }

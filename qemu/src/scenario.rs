@@ -95,18 +95,24 @@ const fn scripted(scripts: &'static [(&'static str, &'static str)]) -> Release {
 }
 
 /// A script of an Artifact that refuses the new system.
-const REFUSES: Release =
-    scripted(&[("ArtifactCommit_Enter_50_selftest", "echo 'self-test: the sensor does not answer' >&2; exit 1")]);
+const REFUSES: Release = scripted(&[(
+    "ArtifactCommit_Enter_50_selftest",
+    "echo 'self-test: the sensor does not answer' >&2; exit 1",
+)]);
 
 /// The application's data move to another form, and back.
 const MIGRATES: Release = scripted(&[
     ("ArtifactCommit_Enter_10_migrate", "echo 'form 2' >/data/app/data && sync"),
-    ("ArtifactCommit_Enter_50_selftest", "grep -q 'form 2' /data/app/data || exit 1; echo 'self-test: no' >&2; exit 1"),
+    (
+        "ArtifactCommit_Enter_50_selftest",
+        "grep -q 'form 2' /data/app/data || exit 1; echo 'self-test: no' >&2; exit 1",
+    ),
     ("ArtifactRollback_Enter_10_migrate_back", "echo 'form 1' >/data/app/data && sync"),
 ]);
 
 use Step::{
-    Console, Cut, CutInEnvironment, Final, Half, Hold, Local, Network, Offer, OfferHalf, Shell, Status, Type, Up, Whole,
+    Console, Cut, CutInEnvironment, Final, Half, Hold, Local, Network, Offer, OfferHalf, Shell, Status, Type,
+    Up, Whole,
 };
 
 const SUCCESS: Step = Final(Some("success"));
@@ -132,7 +138,12 @@ pub const ALL: &[Scenario] = &[
         steps: &[Offer(GOOD), Up("release-2"), SUCCESS],
         end: NEW,
     },
-    daemon("broken_kernel_is_rolled_back", 'b', &[Offer(faulty(Fault::Kernel)), Up("release-1"), FAILURE], OLD),
+    daemon(
+        "broken_kernel_is_rolled_back",
+        'b',
+        &[Offer(faulty(Fault::Kernel)), Up("release-1"), FAILURE],
+        OLD,
+    ),
     daemon("missing_init_is_rolled_back", 'b', &[Offer(faulty(Fault::Init)), Up("release-1"), FAILURE], OLD),
     daemon("panic_is_rolled_back", 'b', &[Offer(faulty(Fault::Panic)), Up("release-1"), FAILURE], OLD),
     daemon(

@@ -28,11 +28,16 @@ pub fn run(program: &str, args: &[&str], input: &str) -> Result<String> {
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // sbin: mke2fs, debugfs, sfdisk, depmod are not in every user's PATH.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    command.env("PATH", &path).env("SOURCE_DATE_EPOCH", EPOCH).env("E2FSPROGS_FAKE_TIME", EPOCH).env("LC_ALL", "C");
+    command
+        .env("PATH", &path)
+        .env("SOURCE_DATE_EPOCH", EPOCH)
+        .env("E2FSPROGS_FAKE_TIME", EPOCH)
+        .env("LC_ALL", "C");
     // Two machines in two places make the same image.
     command.env("TZ", "UTC").env("MTOOLS_SKIP_CHECK", "1");
     let shown = || format!("{program} {}", args.join(" "));
-    let mut child = command.spawn().map_err(|e| format!("cannot start {program}: {e}; `bash .ci/setup qemu`"))?;
+    let mut child =
+        command.spawn().map_err(|e| format!("cannot start {program}: {e}; `bash .ci/setup qemu`"))?;
     let mut stdin = child.stdin.take();
     let output = std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -46,7 +51,13 @@ pub fn run(program: &str, args: &[&str], input: &str) -> Result<String> {
     let output = output.map_err(|e| format!("{}: {e}", shown()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if !output.status.success() {
-        return Err(format!("{}: {}\n{}{}", shown(), output.status, text(&output.stdout), text(&output.stderr)));
+        return Err(format!(
+            "{}: {}\n{}{}",
+            shown(),
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr)
+        ));
     }
     Ok(text(&output.stdout))
 }
