@@ -2,7 +2,7 @@
 //! number of writes, and looked at, or booted.
 
 use crate::board::Board;
-use crate::card::Card;
+use crate::card::{Card, Environment};
 use crate::disk;
 use crate::machine::Bench;
 use crate::play::{Play, Taken, log_of};
@@ -23,6 +23,17 @@ pub fn environment_ranges(board: &Board) -> Result<Vec<Range<u64>>> {
             .push(start.map_or(boot.start..boot.start + boot.size, |start| start..start + area.size as u64));
     }
     Ok(ranges)
+}
+
+/// What looking at many cards gave.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Cuts that left everything as it should be.
+    pub good: Vec<usize>,
+    /// Cuts inside the write of the only copy of an environment.
+    pub exempt: usize,
+    /// What is wrong.
+    pub wrong: Vec<String>,
 }
 
 /// A recorded update.
@@ -76,43 +87,40 @@ impl<'a> Recording<'a> {
         Ok((0..self.cuts.len()).filter(|number| number % every == 0 || near(number)).collect())
     }
 
-    /// Looks at the cards after these cuts, in ascending order: environment, chosen slot, journal. What is wrong.
-    pub fn look(&self, numbers: &[usize]) -> Result<Vec<String>> {
+    /// Looks at the cards after these cuts, in ascending order: environment, chosen slot, journal.
+    pub fn look(&self, numbers: &[usize]) -> Result<Looked> {
         let card = self.dir.join("looked.img");
         disk::copy(&self.dir.join("before.img"), &card)?;
         let sums = [self.releases.sum("release-1")?, self.releases.sum("release-2")?];
-        let ranges = environment_ranges(&self.bench.board)?;
-        let mut wrong = Vec::new();
+        let mut looked = Looked::default();
         let mut done = 0;
         for number in numbers {
             let cut = *self.cuts.get(*number).ok_or_else(|| format!("there is no cut {number}"))?;
             self.writes.add(&card, done, cut)?;
             // A torn write is written again in full with the next cut.
             done = cut.whole;
-            if let Err(error) = self.intact(&Card::new(&self.bench.board, &card), &sums) {
-                let inside = self.writes.list.get(cut.whole).is_some_and(|write| {
-                    cut.torn > 0 && ranges.iter().any(|range| range.contains(&write.offset))
-                });
-                if !(inside && !self.bench.board.redundant()) {
-                    wrong.push(format!("cut {number} {cut:?}: {error}"));
-                }
+            let card = Card::new(&self.bench.board, &card);
+            let single = !self.bench.board.redundant();
+            match card.environment() {
+                Err(_) if single => looked.exempt += 1,
+                Err(error) => looked.wrong.push(format!("cut {number} {cut:?}: {error}")),
+                Ok(env) => match self.intact(&card, &env, &sums) {
+                    Ok(()) => looked.good.push(*number),
+                    Err(error) => looked.wrong.push(format!("cut {number} {cut:?}: {error}; {env:?}")),
+                },
             }
         }
-        Ok(wrong)
+        Ok(looked)
     }
 
-    fn intact(&self, card: &Card, sums: &[String; 2]) -> Result<()> {
-        let env = card.environment()?;
+    fn intact(&self, card: &Card, env: &Environment, sums: &[String; 2]) -> Result<()> {
         let wanted = match env.part {
             2 => &sums[0],
             3 => &sums[1],
             other => return Err(format!("the environment chooses p{other}")),
         };
         if card.slot(env.part)? != *wanted {
-            return Err(format!(
-                "the environment chooses p{}, which is neither old nor new: {env:?}",
-                env.part
-            ));
+            return Err(format!("the environment chooses p{}, which is neither old nor new", env.part));
         }
         card.journal().map(drop)
     }

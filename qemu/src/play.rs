@@ -302,7 +302,7 @@ impl<'a> Play<'a> {
             let before = self.server.requests_of(What::Next).len();
             // The next question comes when the update is behind it.
             self.wait_server("the next question", |server, _| {
-                (server.requests_of(What::Next).len() > before + 1).then_some(())
+                (server.requests_of(What::Next).len() > before).then_some(())
             })?;
         }
         let (name, _) = self.expected()?;

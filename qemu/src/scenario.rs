@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_are_states_that_the_root_file_systems_have_scripts_for() {
+    fn holds_are_states_that_the_artifacts_have_scripts_for() {
         for scenario in ALL {
             for state in scenario.holds() {
                 assert!(crate::rootfs::HOLDS.contains(&state), "{}: {state}", scenario.name);
