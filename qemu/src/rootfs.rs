@@ -222,3 +222,31 @@ const APPLETS: &str = "[ ash awk basename cat chmod chown cmp cp crond cut date 
     mkdir mknod mount mv od ping poweroff printf ps pwd readlink reboot rm rmdir rmmod route sed seq sh sha256sum sleep \
     sort stat stty sync tail tar tee test top touch tr true udhcpc umount uname uniq uptime usleep vi wc wget which \
     xargs zcat";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thimble_testkit::TempDir;
+
+    #[test]
+    fn the_same_files_give_the_same_image_whenever_and_in_whatever_order_they_were_made() {
+        let dir = TempDir::new("ext4");
+        let mut names = ["b/two", "a", "c", "b/one"];
+        let images = ["first", "second"].map(|name| {
+            let tree = dir.path().join(name);
+            for file in names {
+                write(&tree.join(file), format!("content of {file}\n")).unwrap();
+            }
+            link("/a", &tree.join("d")).unwrap();
+            // Other times, and another order in the directories.
+            names.reverse();
+            let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+            let file = fs::File::options().write(true).open(tree.join("c")).unwrap();
+            file.set_modified(if name == "first" { old } else { std::time::SystemTime::now() }).unwrap();
+            let image = dir.path().join(format!("{name}.ext4"));
+            ext4(&tree, &image, 4 << 20, "root", name == "none").unwrap();
+            fs::read(&image).unwrap()
+        });
+        assert!(images[0] == images[1], "the images differ");
+    }
+}
