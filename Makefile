@@ -1,10 +1,11 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean \
+.PHONY: help setup build test demo lint size memory fuzz fuzz-minimise block bench conformance conformance-list docs man clean \
     setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
+MINUTES ?= 1
 BIN   := target/release/thimble
 
 help: ## this list
@@ -51,6 +52,12 @@ size: build ## the size of the release binary, against its budget
 
 memory: build ## peak memory of the release binary while it installs 64 MiB and 1 GiB, against its budget
 	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test e2e_memory
+
+fuzz: ## fuzz targets, MINUTES=n for each (1), TARGET=name for one: docs/fuzzing.md
+	@bash .ci/fuzz $(MINUTES) $(TARGET)
+
+fuzz-minimise: ## new inputs into the committed fuzz corpus, useless ones out of it
+	@bash .ci/fuzz --minimise $(TARGET)
 
 block: ## the promises about block devices, on loop devices; needs root
 	$(CARGO) test --locked --test boot_block -- --ignored

@@ -20,6 +20,9 @@ use std::path::Path;
 pub use control_pool::{Moment, PoolStore};
 pub use deployment_log::DeploymentLog;
 pub use device_type::device_type;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use durable::fuzz;
 pub use durable::{Durable, Loaded, MAX_CONTENT};
 pub use installed::{Installed, InstalledStore, UNKNOWN};
 pub use lock::{holder, lock};
