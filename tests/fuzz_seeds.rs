@@ -117,7 +117,7 @@ fn headers(all: &mut Vec<Seed>) {
 
 fn codecs(all: &mut Vec<Seed>) {
     let texts: [Vec<u8>; 4] =
-        [Vec::new(), b"hello".to_vec(), vec![0; 3000], (0..900u32).map(|n| (n * n >> 3) as u8).collect()];
+        [Vec::new(), b"hello".to_vec(), vec![0; 3000], (0..900u32).map(|n| ((n * n) >> 3) as u8).collect()];
     for text in &texts {
         let (gzip, zstd) = (gzip(text), zstd(text, &["-3"]));
         for (codec, packed) in [
