@@ -10,7 +10,7 @@
 //! | `script` | runs such a script and reads its `key=value` lines |
 //! | `keys`, `der` | the device's key file, signatures, the few DER structures that they need |
 //! | `http` | one request and its bounded answer; every error gets its words here |
-//! | `wire`, `tls` | the connection below it: sockets, waiting, SIGTERM; certificates |
+//! | `wire`, `tls` | the connection below it: sockets, waiting, SIGTERM; certificates (`no_tls`: a build without) |
 //! | `proxy`, `tunnel` | which requests take a way through a proxy, and how |
 //! | `url` | server addresses, joining, redirects |
 
@@ -26,10 +26,22 @@ mod keys;
 mod link;
 mod proxy;
 mod script;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
 mod tls;
 mod tunnel;
 mod url;
 mod wire;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/url.rs"]
+pub mod fuzz;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use download::fuzz as fuzz_range;
 
 pub use deployments::{LogBody, Offer};
 pub use download::{Download, Downloader};

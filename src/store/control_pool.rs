@@ -16,6 +16,9 @@ use crate::sys::file::{self, Lock};
 /// How long others may hold the lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
+/// Name and kind of the record of update control maps in the data store.
+pub const CONTROL_RECORD: (&str, [u8; 4]) = ("thimble-control", *b"THC1");
+
 /// When, and how long maps live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
@@ -134,7 +137,7 @@ impl PoolStore {
     }
 
     fn record(&self) -> Durable {
-        Durable::new(&self.datastore, "thimble-control", *b"THC1")
+        Durable::new(&self.datastore, CONTROL_RECORD.0, CONTROL_RECORD.1)
     }
 
     /// Somebody has saved something, sometime.

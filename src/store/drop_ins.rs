@@ -17,6 +17,9 @@ use crate::agent::control::{Change, ControlMap, Pool};
 use crate::json;
 use crate::sys::file;
 
+/// The directory in the data store in which applications drop update control maps.
+pub const CONTROL_DROP_INS: &str = "control.d";
+
 /// Largest file that is read.
 const LARGEST: u64 = 16 << 10;
 /// Most files that are taken in one go.
@@ -34,7 +37,7 @@ pub(super) struct DropIns {
 
 impl DropIns {
     pub(super) fn new(datastore: &Path) -> DropIns {
-        DropIns { directory: datastore.join("control.d"), said: BTreeSet::new(), distrusted: None }
+        DropIns { directory: datastore.join(CONTROL_DROP_INS), said: BTreeSet::new(), distrusted: None }
     }
 
     pub(super) fn directory(&self) -> &Path {
