@@ -1,13 +1,15 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build dbus test demo lint features size memory footprint block bench conformance conformance-list docs man clean \
+.PHONY: help setup build dbus test demo lint features size memory footprint fuzz fuzz-minimise block bench conformance conformance-list docs man clean \
     setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist deb test-deb test-armv7 \
-    test-aarch64 reproducible feature-sizes setup-qemu qemu qemu-all qemu-shell
+    test-aarch64 reproducible feature-sizes setup-qemu qemu qemu-all qemu-cuts qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
+MINUTES ?= 1
 BIN   := target/release/thimble
 STATIC = target/dist/thimble-$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-x86_64
+QEMU_BOARDS = $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9_ -]*\):[^#]*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-24s %s\n", substr($$1, 3), $$2 }'
@@ -57,9 +59,14 @@ test: ## all tests; needs nothing but this repository
 setup-qemu: setup-cross ## install what boards in QEMU need
 	@bash .ci/setup qemu
 
-qemu: ## a board in QEMU, BOARD=NAME; SCENARIO=NAME or a group, a to h; CUT=N: one power cut of `make qemu-cuts`
+qemu: ## a board in QEMU, BOARD=NAME; SCENARIO=NAME or a to h; CUT=N; IMAGE=CARD MARKER=TEXT (qemu/README.md)
 	@bash .ci/setup --check qemu
-	@bash .ci/qemu run $(or $(BOARD),$(error BOARD=NAME, one of: $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))))  $(SCENARIO)
+	@bash .ci/qemu $(if $(IMAGE),own,$(if $(CUT),cut,run)) $(or $(BOARD),$(error BOARD=NAME, one of: $(QEMU_BOARDS))) \
+	    $(if $(IMAGE),"$(IMAGE)" "$(MARKER)" $(ARTIFACT) $(PORT) $(DEVICE_TYPE),$(or $(CUT),$(SCENARIO)))
+
+qemu-cuts: ## an update of BOARD=NAME cut at 200 places between and inside its writes; 20 of them booted
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu cuts $(BOARD)
 
 qemu-all: ## all boards in QEMU, all scenarios; long
 	@bash .ci/setup --check qemu
@@ -97,6 +104,12 @@ footprint: x86_64 ## polls, memory, start and gaps of the static program, agains
 	@bash .ci/setup --check test
 	THIMBLE_BIN=$(abspath $(STATIC)) $(CARGO) test --locked --test e2e_memory --test e2e_poll --test e2e_start \
 	    --test e2e_script_gap -- --nocapture --test-threads 1
+
+fuzz: ## fuzz targets, MINUTES=n for each (1), TARGET=name for one: docs/fuzzing.md
+	@bash .ci/fuzz $(MINUTES) $(TARGET)
+
+fuzz-minimise: ## new inputs into the committed fuzz corpus, useless ones out of it
+	@bash .ci/fuzz --minimise $(TARGET)
 
 block: ## the promises about block devices, on loop devices; needs root
 	$(CARGO) test --locked --test boot_block -- --ignored

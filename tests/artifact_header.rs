@@ -106,6 +106,26 @@ fn name_and_device_types_are_required() {
     assert_eq!(h.group.as_deref(), Some("g"));
 }
 
+/// They come back in the log, in files for modules and scripts, and in the lines of `show-provides`.
+#[test]
+fn names_groups_and_keys_have_no_control_characters() {
+    let good = info("script");
+    for name in ["rel\\nartifact_name=other", "rel\\u001b[2J", "rel\\u007f", "\\trel", "rel\\u0085"] {
+        let text = refused(&with_info(&good.replace("rel", name)), "ARTIFACT-HEADER");
+        assert!(text.contains("artifact_name") && !text.contains(char::is_control), "{text:?}");
+        let group = good.replace(r#""rel""#, &format!(r#""rel","artifact_group":"{name}""#));
+        assert!(refused(&with_info(&group), "ARTIFACT-HEADER").contains("artifact_group"));
+        let kind = format!(r#"{{"type":"script","artifact_provides":{{"{name}":"1"}}}}"#);
+        assert!(refused(&with_kind(&kind), "ARTIFACT-HEADER").contains("artifact_provides"));
+        let two = version_2(&INFO_2.replace("rel", name), FILES_2, TYPE_2);
+        assert!(refused(&two, "ARTIFACT-HEADER").contains("artifact_name"));
+    }
+    // Everything else is fine, and a value may be any text.
+    let kind = r#"{"type":"script","artifact_provides":{"a key é":"two\nlines"}}"#;
+    assert_eq!(read(&with_kind(kind)).unwrap().header.provides["a key é"], "two\nlines");
+    assert_eq!(read(&with_info(&good.replace("rel", "a release é"))).unwrap().header.name, "a release é");
+}
+
 #[test]
 fn json_is_read_strictly() {
     let good = info("script");

@@ -44,6 +44,11 @@ mod xz;
 #[cfg(feature = "zstd")]
 mod zstd;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/artifact.rs"]
+pub mod fuzz;
+
 use std::fmt;
 use std::io::Read;
 

@@ -5,6 +5,11 @@
 mod keys;
 mod read;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/config.rs"]
+pub mod fuzz;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -35,6 +35,14 @@ mod tunnel;
 mod url;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/url.rs"]
+pub mod fuzz;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use download::fuzz as fuzz_range;
+
 pub use deployments::{LogBody, Offer};
 pub use download::{Download, Downloader};
 pub use link::Refresh;

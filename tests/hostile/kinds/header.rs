@@ -116,6 +116,15 @@ fn json() -> Vec<Kind> {
             "artifact_provides is missing",
             good.replace("artifact_provides", "provides"),
         ),
+        text("name-with-newline", "a control character", good.replace("rel", "rel\\nartifact_name=other")),
+        text("group-with-terminal-codes", "a control character", {
+            good.replace(r#""rel""#, r#""rel","artifact_group":"\u001b[2J""#)
+        }),
+        kind_of(
+            "provides-key-with-newline",
+            "a control character",
+            r#"{"type":"rootfs-image","artifact_provides":{"a\nartifact_name":"x"}}"#,
+        ),
         text("name-empty", "artifact_name", good.replace("\"rel\"", "\"\"")),
         text("name-number", "artifact_name", good.replace("\"rel\"", "1")),
         text("no-device-type", "device_type is missing or empty", depends(r#"{"device_type":[]}"#)),
