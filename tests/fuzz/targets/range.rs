@@ -103,7 +103,8 @@ struct Version {
 impl Version {
     /// An answer comes with this ETag; `whole` if it is not a part.
     fn named(&mut self, etag: &[u8], whole: bool) {
-        let text = std::str::from_utf8(etag).ok().filter(|text| text.bytes().all(|b| (b' '..0x7f).contains(&b)));
+        let text =
+            std::str::from_utf8(etag).ok().filter(|text| text.bytes().all(|b| (b' '..0x7f).contains(&b)));
         let name = text.and_then(|text| text.trim().strip_prefix('"')?.bytes().next());
         match (name, self.name) {
             (Some(name), Some(other)) if name != other => (self.number, self.name) = (name, Some(name)),
