@@ -1,5 +1,6 @@
 //! Payload handlers: what becomes of the files of an Artifact.
 
+mod compare;
 mod disk;
 pub mod module;
 mod origin;
