@@ -17,7 +17,7 @@ use miniserde::json;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Cursor, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tar::TarWriter;
 
 const VERSION: &str = r#"{"format":"mender","version":3}"#;
@@ -52,6 +52,9 @@ pub struct ArtifactSpec {
     pub meta_data: Option<String>,
     /// Compress header and data with gzip.
     pub gzip: bool,
+    /// The data container as it is to stand in the Artifact, and the suffix of its name (`.xz`); `None`: made from the
+    /// files.
+    pub data_file: Option<(String, PathBuf)>,
     /// Sign it with this key.
     pub sign_with: Option<SigningKey>,
 }
@@ -73,6 +76,7 @@ impl Default for ArtifactSpec {
             group: None,
             meta_data: None,
             gzip: true,
+            data_file: None,
             sign_with: None,
         }
     }
@@ -154,6 +158,19 @@ impl ArtifactSpec {
         self
     }
 
+    /// Takes the data container from a file: what [`write_data`](Self::write_data) wrote, packed by any tool.
+    pub fn with_data(mut self, suffix: &str, file: &Path) -> ArtifactSpec {
+        self.data_file = Some((suffix.to_owned(), file.to_owned()));
+        self
+    }
+
+    /// Writes the data container alone to a file, not packed.
+    pub fn write_data(&self, path: &Path) -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        self.data(&mut out)?;
+        out.flush()
+    }
+
     /// Writes the Artifact to a file; memory does not grow with the payload.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         self.write_to(BufWriter::new(File::create(path)?))?.flush()
@@ -183,6 +200,11 @@ impl ArtifactSpec {
             small("manifest.sig", key.sign(manifest.as_bytes()).as_bytes())?;
         }
         small(&header_name, &header)?;
+        if let Some((suffix, path)) = &self.data_file {
+            let file = File::open(path)?;
+            tar.append(&format!("data/0000.tar{suffix}"), 0o600, file.metadata()?.len(), file)?;
+            return tar.finish();
+        }
         tar.append_unsized(&format!("data/0000.tar{suffix}"), 0o600, |out| {
             if self.gzip {
                 let mut gzip = GzEncoder::new(out, Compression::fast());
