@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Cursor, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::thread;
 use tar::TarWriter;
 
 const VERSION: &str = r#"{"format":"mender","version":3}"#;
@@ -55,6 +57,8 @@ pub struct ArtifactSpec {
     /// The data container as it is to stand in the Artifact, and the suffix of its name (`.xz`); `None`: made from the
     /// files.
     pub data_file: Option<(String, PathBuf)>,
+    /// Compress them with this tool instead: what it adds to their names, and the command, whose output is taken.
+    pub pack_with: Option<(&'static str, &'static [&'static str])>,
     /// Sign it with this key.
     pub sign_with: Option<SigningKey>,
 }
@@ -77,6 +81,7 @@ impl Default for ArtifactSpec {
             meta_data: None,
             gzip: true,
             data_file: None,
+            pack_with: None,
             sign_with: None,
         }
     }
@@ -182,7 +187,11 @@ impl ArtifactSpec {
     }
 
     fn write_to<W: Write + Seek>(&self, out: W) -> io::Result<W> {
-        let suffix = if self.gzip { ".gz" } else { "" };
+        let suffix = match self.pack_with {
+            Some((suffix, _)) => suffix,
+            None if self.gzip => ".gz",
+            None => "",
+        };
         let header_name = format!("header.tar{suffix}");
         let header = self.header()?;
         let mut manifest = String::new();
@@ -206,7 +215,9 @@ impl ArtifactSpec {
             return tar.finish();
         }
         tar.append_unsized(&format!("data/0000.tar{suffix}"), 0o600, |out| {
-            if self.gzip {
+            if let Some((_, command)) = self.pack_with {
+                pack(command, out, |input| self.data(input))
+            } else if self.gzip {
                 let mut gzip = GzEncoder::new(out, Compression::fast());
                 self.data(&mut gzip)?;
                 gzip.finish().map(drop)
@@ -241,6 +252,11 @@ impl ArtifactSpec {
             (None, _) => {}
         }
         let plain = tar.finish()?;
+        if let Some((_, command)) = self.pack_with {
+            let mut packed = Vec::new();
+            pack(command, &mut packed, |input| input.write_all(&plain))?;
+            return Ok(packed);
+        }
         if !self.gzip {
             return Ok(plain);
         }
@@ -288,6 +304,34 @@ impl ArtifactSpec {
     fn kind(&self) -> String {
         self.payload_type.as_deref().map_or("null".to_owned(), quote)
     }
+}
+
+/// Sends what `fill` writes through a tool, and its output to `out`.
+fn pack(
+    command: &[&str],
+    out: &mut impl Write,
+    fill: impl FnOnce(&mut BufWriter<ChildStdin>) -> io::Result<()> + Send,
+) -> io::Result<()> {
+    let mut child = Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| io::Error::other(format!("{}: {error}", command[0])))?;
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    let (input, mut output) = (input.expect("piped"), output.expect("piped"));
+    // Both ends at once: neither pipe holds much.
+    let filled = thread::scope(|scope| {
+        let filler = scope.spawn(move || {
+            let mut input = BufWriter::with_capacity(1 << 16, input);
+            fill(&mut input).and_then(|()| input.flush())
+        });
+        let copied = io::copy(&mut output, out);
+        filler.join().expect("no panic while packing").and(copied)
+    });
+    let status = child.wait()?;
+    filled?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{}: {status}", command[0]))) }
 }
 
 fn owned(texts: &[&str]) -> Vec<String> {
