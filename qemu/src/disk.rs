@@ -66,7 +66,7 @@ pub fn build(board: &Board, image: &Path, root_a: &Path) -> Result<()> {
 /// The data partition with the files of `tree`.
 pub fn put_data(board: &Board, image: &Path, tree: &Path) -> Result<()> {
     let part = image.with_extension("data");
-    ext4(tree, &part, board.parts[3].size, "data")?;
+    ext4(tree, &part, board.parts[3].size, "data", true)?;
     put(image, board.parts[3].start, &read_bytes(&part)?)?;
     fs::remove_file(&part).map_err(|e| format!("{}: {e}", part.display()))
 }

@@ -30,20 +30,66 @@ pub struct Play<'a> {
     log: PathBuf,
     /// After so many bytes a download stops.
     half: u64,
+    /// The card comes from elsewhere: an update may be in progress on it.
+    found: bool,
     offered: u32,
     boots: u32,
+    /// Seconds of CPU that QEMU took.
+    cpu: f64,
+}
+
+/// What a scenario that passed took.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Boots, as the boot scripts say.
+    pub boots: usize,
+    /// Seconds of CPU of QEMU.
+    pub cpu: f64,
 }
 
 impl<'a> Play<'a> {
-    /// Makes the card: release-1, and what the scenario wants on the data partition.
-    pub fn new(bench: &'a Bench, releases: &'a Releases, scenario: &'a Scenario) -> Result<Play<'a>> {
-        let work = target().join("run").join(&bench.board.name);
-        fresh(&work)?;
+    /// Makes the card in `work`: release-1, and what the scenario wants on the data partition.
+    pub fn new(
+        bench: &'a Bench,
+        releases: &'a Releases,
+        scenario: &'a Scenario,
+        work: &Path,
+    ) -> Result<Play<'a>> {
+        fresh(work)?;
         let log = log_of(bench, scenario.name);
         let _ = fs::remove_file(&log);
+        let play = Play::on(bench, releases, scenario, work, log, 0);
+        disk::copy(&images(&bench.board).join("card.img"), &play.card)?;
+        play.fill_data(&work.join("data"))?;
+        if scenario.logs_writes() {
+            disk::copy(&play.card, &play.before)?;
+        }
+        Ok(play)
+    }
+
+    /// On the card `card.img` that is in `work` already; it looks for its server at this port.
+    pub fn found(
+        bench: &'a Bench,
+        releases: &'a Releases,
+        scenario: &'a Scenario,
+        work: &Path,
+        log: PathBuf,
+        port: u16,
+    ) -> Play<'a> {
+        Play { found: true, ..Play::on(bench, releases, scenario, work, log, port) }
+    }
+
+    fn on(
+        bench: &'a Bench,
+        releases: &'a Releases,
+        scenario: &'a Scenario,
+        work: &Path,
+        log: PathBuf,
+        port: u16,
+    ) -> Play<'a> {
         // The guest reaches 127.0.0.1 of this machine at this address.
-        let server = Server::start(Options { host: "10.0.2.2".to_owned(), ..Options::default() });
-        let play = Play {
+        let server = Server::start(Options { host: "10.0.2.2".to_owned(), port, ..Options::default() });
+        Play {
             bench,
             releases,
             scenario,
@@ -54,27 +100,38 @@ impl<'a> Play<'a> {
             writes: work.join("writes.log"),
             log,
             half: 0,
+            found: false,
             offered: 0,
             boots: 0,
-        };
-        disk::copy(&images(&bench.board).join("card.img"), &play.card)?;
-        play.fill_data(&work.join("data"))?;
-        if scenario.logs_writes() {
-            disk::copy(&play.card, &play.before)?;
+            cpu: 0.0,
         }
-        Ok(play)
     }
 
-    /// Plays it; how many boots it took.
-    pub fn run(mut self) -> Result<u32> {
+    /// The port of its server.
+    pub fn port(&self) -> u16 {
+        self.server.url().rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
+    }
+
+    /// Plays it.
+    pub fn run(mut self) -> Result<Taken> {
+        if self.found {
+            // The server knows what it offered before the power was cut.
+            for step in self.scenario.steps.iter().filter(|step| matches!(step, Step::Offer(_))) {
+                self.step(step)?;
+            }
+        }
         self.power_on()?;
-        self.up("release-1")?;
-        for step in self.scenario.steps {
+        if !self.found {
+            self.up("release-1")?;
+        }
+        let found = self.found;
+        for step in self.scenario.steps.iter().filter(|step| !(found && matches!(step, Step::Offer(_)))) {
             self.step(step).map_err(|error| format!("{step:?}: {error}"))?;
         }
         self.settle()?;
         self.verdict()?;
-        Ok(self.boots)
+        let boots = crate::tool::read(&self.log)?.matches("== boot part=").count();
+        Ok(Taken { boots, cpu: self.cpu })
     }
 
     fn fill_data(&self, tree: &Path) -> Result<()> {
@@ -108,7 +165,8 @@ impl<'a> Play<'a> {
 
     fn power_on(&mut self) -> Result<()> {
         // Only the first run is of interest: what was written before the cut.
-        let writes = (self.scenario.logs_writes() && self.boots == 0).then_some(self.writes.as_path());
+        let writes =
+            (self.scenario.logs_writes() && !self.found && self.boots == 0).then_some(self.writes.as_path());
         self.vm = Some(self.bench.start(&self.card, writes, &self.log)?);
         self.boots += 1;
         Ok(())
@@ -186,8 +244,11 @@ impl<'a> Play<'a> {
                 if wanted.is_some_and(|wanted| wanted != status) {
                     return Err(format!("the server heard {status}; its log:\n{}", self.deployment_log()));
                 }
-                if status == "failure" && self.deployment_log().is_empty() {
-                    return Err("a failure was reported without a log".to_owned());
+                if status == "failure" {
+                    // It comes behind the report.
+                    self.wait_server("the deployment's log", |server, id| {
+                        (!server.logs(id).is_empty()).then_some(())
+                    })?;
                 }
                 Ok(())
             }
@@ -196,7 +257,8 @@ impl<'a> Play<'a> {
 
     fn cut(&mut self) -> Result<()> {
         self.server.hang_up();
-        self.vm.take().ok_or_else(|| "the power is off".to_owned())?.cut()
+        self.cpu += self.vm.take().ok_or_else(|| "the power is off".to_owned())?.cut();
+        Ok(())
     }
 
     fn offer(&mut self, release: &Release) -> Result<()> {
@@ -240,7 +302,7 @@ impl<'a> Play<'a> {
             let before = self.server.requests_of(What::Next).len();
             // The next question comes when the update is behind it.
             self.wait_server("the next question", |server, _| {
-                (server.requests_of(What::Next).len() > before + 1).then_some(())
+                (server.requests_of(What::Next).len() > before).then_some(())
             })?;
         }
         let (name, _) = self.expected()?;
@@ -265,7 +327,8 @@ impl<'a> Play<'a> {
             End::AsReported => {
                 let finals: Vec<String> = self.finals();
                 match finals.first().map(String::as_str) {
-                    Some("success") => Ok(("release-2", 3)),
+                    // After a cut behind the report another server offers what is there.
+                    Some("success" | "already-installed") => Ok(("release-2", 3)),
                     Some("failure") => Ok(("release-1", 2)),
                     _ => Err(format!("reported in the end: {finals:?}")),
                 }

@@ -2,8 +2,9 @@
 
 use crate::board::Board;
 use crate::disk;
+use crate::kernel::guest;
 use crate::machine::images;
-use crate::rootfs::{Fault, Parts};
+use crate::rootfs::{Fault, HOLDS, Parts};
 use crate::scenario::Release;
 use crate::tool::{Result, read, root, sha256, write};
 use std::collections::BTreeMap;
@@ -83,6 +84,11 @@ impl Releases {
         self.keep(&path, || {
             let mut spec =
                 ArtifactSpec::rootfs(release.version, Content::File(image)).device_types(&[&self.board.name]);
+            // Scripts of these states come with the Artifact, never from the root file system.
+            let hold = String::from_utf8_lossy(&guest("hold")?).into_owned();
+            for state in HOLDS {
+                spec = spec.script(&format!("{state}_00_hold"), &hold);
+            }
             for (name, text) in release.scripts {
                 spec = spec.script(name, &format!("#!/bin/sh\n{text}\n"));
             }

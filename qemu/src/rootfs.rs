@@ -21,9 +21,8 @@ pub enum Fault {
     Panic,
 }
 
-/// State scripts in every root file system, by which the harness stops an update.
-pub const HOLDS: [&str; 6] = [
-    "Download_Leave",
+/// State scripts in every Artifact, by which the harness stops an update.
+pub const HOLDS: [&str; 5] = [
     "ArtifactInstall_Leave",
     "ArtifactReboot_Enter",
     "ArtifactCommit_Enter",
@@ -81,7 +80,7 @@ impl Parts {
         let image = self.image_path(version, fault);
         let tree = image.with_extension("tree");
         self.tree(&tree, version, fault)?;
-        ext4(&tree, &image, self.board.parts[1].size, "root")?;
+        ext4(&tree, &image, self.board.parts[1].size, "root", false)?;
         fs::remove_dir_all(&tree).map_err(|e| format!("{}: {e}", tree.display()))
     }
 
@@ -124,10 +123,6 @@ impl Parts {
         }
         put("usr/bin/thimble", 0o755, &self.thimble)?;
         put("etc/mender/mender.conf", 0o644, config(board).as_bytes())?;
-        put("etc/mender/scripts/version", 0o644, b"3")?;
-        for state in HOLDS {
-            put(&format!("etc/mender/scripts/{state}_00_hold"), 0o755, &guest("hold")?)?;
-        }
         fs::create_dir_all(dir.join("var/lib")).map_err(|e| format!("var/lib: {e}"))?;
         link("/data/mender", &dir.join("var/lib/mender"))?;
         link("/run/lock", &dir.join("var/lock"))?;
@@ -184,15 +179,21 @@ fn link(to: &str, at: &Path) -> Result<()> {
 }
 
 /// An ext4 file system of `size` bytes with the files of `tree`, all of root, all of the same time.
-pub fn ext4(tree: &Path, image: &Path, size: u64, label: &str) -> Result<()> {
+/// One that is written to has a journal.
+pub fn ext4(tree: &Path, image: &Path, size: u64, label: &str, written: bool) -> Result<()> {
     // Not over an old one: it may be larger.
     let _ = fs::remove_file(image);
     let uuid = "74686d62-6c65-4000-8000-000000000001";
     let extended = format!("root_owner=0:0,hash_seed={uuid}");
     let blocks = format!("{}k", size >> 10);
     let mut args = vec!["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-U", uuid, "-L", label];
-    // No lazy initialisation: the kernel would write to the slot by itself. Small journal: small cards.
-    args.extend(["-O", "^metadata_csum,^64bit,^orphan_file", "-J", "size=4", "-m", "0", "-E", &extended]);
+    let features = "^metadata_csum,^64bit,^orphan_file";
+    let features = if written { features.to_owned() } else { format!("{features},^has_journal") };
+    args.extend(["-O", &features, "-m", "0", "-E", &extended]);
+    if written {
+        // Small cards.
+        args.extend(["-J", "size=4"]);
+    }
     let (tree, image) = (text(tree), text(image));
     args.extend(["-d", &tree, &image, &blocks]);
     run("mke2fs", &args, "")?;
@@ -221,3 +222,31 @@ const APPLETS: &str = "[ ash awk basename cat chmod chown cmp cp crond cut date 
     mkdir mknod mount mv od ping poweroff printf ps pwd readlink reboot rm rmdir rmmod route sed seq sh sha256sum sleep \
     sort stat stty sync tail tar tee test top touch tr true udhcpc umount uname uniq uptime usleep vi wc wget which \
     xargs zcat";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thimble_testkit::TempDir;
+
+    #[test]
+    fn the_same_files_give_the_same_image_whenever_and_in_whatever_order_they_were_made() {
+        let dir = TempDir::new("ext4");
+        let mut names = ["b/two", "a", "c", "b/one"];
+        let images = ["first", "second"].map(|name| {
+            let tree = dir.path().join(name);
+            for file in names {
+                write(&tree.join(file), format!("content of {file}\n")).unwrap();
+            }
+            link("/a", &tree.join("d")).unwrap();
+            // Other times, and another order in the directories.
+            names.reverse();
+            let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+            let file = fs::File::options().write(true).open(tree.join("c")).unwrap();
+            file.set_modified(if name == "first" { old } else { std::time::SystemTime::now() }).unwrap();
+            let image = dir.path().join(format!("{name}.ext4"));
+            ext4(&tree, &image, 4 << 20, "root", name == "none").unwrap();
+            fs::read(&image).unwrap()
+        });
+        assert!(images[0] == images[1], "the images differ");
+    }
+}

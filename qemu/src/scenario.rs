@@ -279,19 +279,22 @@ impl Scenario {
         })
     }
 
-    /// Whether the card's writes are to be logged.
-    pub fn logs_writes(&self) -> bool {
+    /// Whether it cuts the power inside a write to the environment.
+    pub fn cuts_environment(&self) -> bool {
         self.steps.contains(&CutInEnvironment)
     }
 
-    /// Every release that it uses.
-    pub fn releases(&self) -> impl Iterator<Item = Release> {
-        self.steps.iter().filter_map(|step| match step {
-            Offer(release) | OfferHalf(release) | Local(release) => Some(*release),
-            _ => None,
-        })
+    /// Whether the card's writes are to be logged.
+    pub fn logs_writes(&self) -> bool {
+        self.cuts_environment() || self.name == RECORDED.name
     }
 }
+
+/// The update whose writes are logged, to be cut anywhere.
+pub const RECORDED: Scenario = daemon("cuts_recorded", 'h', &[Offer(GOOD), Up("release-2"), SUCCESS], NEW);
+
+/// What follows on a card that was cut somewhere in that.
+pub const RESUMED: Scenario = daemon("cut", 'h', &[Offer(GOOD), Final(None)], End::AsReported);
 
 /// The scenarios of that name, or of a group (one letter).
 pub fn named(name: &str) -> Vec<&'static Scenario> {
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_are_states_that_the_root_file_systems_have_scripts_for() {
+    fn holds_are_states_that_the_artifacts_have_scripts_for() {
         for scenario in ALL {
             for state in scenario.holds() {
                 assert!(crate::rootfs::HOLDS.contains(&state), "{}: {state}", scenario.name);

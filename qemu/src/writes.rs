@@ -183,8 +183,8 @@ mod tests {
         let dir = TempDir::new("writes");
         let data = [3; 2048];
         let writes = log(dir.path(), &[(0, &data), (100, &data), (2, &data), (200, &data)]);
-        assert_eq!(writes.last_in(&[1024..1025]).unwrap(), Cut { whole: 2, torn: 1024 });
-        assert!(writes.last_in(&[1 << 30..1 << 31]).is_err());
+        assert_eq!(writes.last_in(&[1024..1025, 0..0]).unwrap(), Cut { whole: 2, torn: 1024 });
+        assert!(writes.last_in(&[1 << 30..1 << 31, 0..0]).is_err());
     }
 
     #[test]
