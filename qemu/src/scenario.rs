@@ -130,7 +130,12 @@ const fn by_hand(name: &'static str, group: char, steps: &'static [Step], end: E
 
 /// All of them.
 pub const ALL: &[Scenario] = &[
-    daemon("server_update_is_kept", 'a', &[Offer(GOOD), Up("release-2"), SUCCESS], NEW),
+    daemon(
+        "server_update_is_kept",
+        'a',
+        &[Shell("thimble board", 0), Offer(GOOD), Up("release-2"), SUCCESS],
+        NEW,
+    ),
     Scenario {
         name: "server_update_by_cron_is_kept",
         group: 'a',

@@ -1,6 +1,7 @@
 //! What the program does for each command: builds the real world out of the adapters and hands it to the driver.
 
 pub mod args;
+mod board;
 mod control;
 mod controls;
 mod depot;
@@ -104,6 +105,7 @@ fn with_place(global: &Global, command: Command) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Board => Ok(board::show(&place)),
         Command::SendInventory => send_inventory(place),
         Command::CheckUpdate => match store::holder(&place.dirs.datastore) {
             Some((pid, what)) if what == managed::DAEMON => wake(pid, false),

@@ -6,9 +6,11 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::NO_BOARD;
 use super::keys::{self, EITHER_OR, KEYS, Kind, MAX_SECONDS};
 use crate::error::{Context, Error, Result};
 use crate::json::{self, Number, Object, Value};
+use thimble_boards::{ALL, by_name};
 
 /// Longest configuration file, in bytes.
 const LIMIT: u64 = 1 << 20;
@@ -196,6 +198,17 @@ impl Reader<'_> {
                 }
                 other => Err(self.wrong(key, &format!("one of {}", allowed.join(", ")), other, way)),
             },
+            Kind::Board => match value {
+                Value::String(text)
+                    if text.is_empty() || text == NO_BOARD || by_name(ALL, text).is_some() =>
+                {
+                    Ok(Given::Text(text.clone()))
+                }
+                other => {
+                    let names: Vec<&str> = ALL.iter().map(|b| b.name).chain([NO_BOARD]).collect();
+                    Err(self.wrong(key, &format!("one of {}", names.join(", ")), other, way))
+                }
+            },
             Kind::Texts => self.texts(key, value, way),
             Kind::Servers => self.servers(key, value, way),
         }
@@ -292,7 +305,7 @@ impl Reader<'_> {
             Value::Number(_) => json::write(found),
             Value::String(text) if text.is_empty() => "an empty string".to_owned(),
             // Elsewhere a string is not shown: it may be a secret under the wrong name.
-            Value::String(text) if key == "DeviceTier" || key == "BootEnvironment.Adapter" => {
+            Value::String(text) if ["Board", "DeviceTier", "BootEnvironment.Adapter"].contains(&key) => {
                 format!("'{}'", text.chars().take(40).flat_map(char::escape_debug).collect::<String>())
             }
             other => json::kind(other).to_owned(),
