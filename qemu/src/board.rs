@@ -137,11 +137,6 @@ impl Board {
     pub fn redundant(&self) -> bool {
         self.env.len() == 2
     }
-
-    /// The partition's device in the guest, e.g. `/dev/mmcblk0p2`.
-    pub fn device(&self, number: u32) -> String {
-        format!("{}{number}", self.partition)
-    }
 }
 
 /// Names of the boards that QEMU can start.

@@ -53,8 +53,8 @@ pub enum Step {
     Network(bool),
     /// The power is cut, and comes back.
     Cut,
-    /// The update has come to a hold. The power was cut in the last write to the environment before that: half of its
-    /// sectors are there, nothing that was written afterwards is. It comes back.
+    /// The update has come to a hold. The power was cut in the last write to the environment before that: its first
+    /// sector is there, nothing that was written afterwards is, so one copy is bad. It comes back.
     CutInEnvironment,
     /// Wait for the final report, which is this, or any.
     Final(Option<&'static str>),
