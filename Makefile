@@ -1,11 +1,14 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size memory block bench conformance conformance-list docs man clean \
-    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64 setup-qemu qemu qemu-all qemu-cuts qemu-shell
+.PHONY: help setup build dbus test demo lint features size memory footprint fuzz fuzz-minimise block bench conformance conformance-list docs man clean \
+    setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist deb test-deb test-armv7 \
+    test-aarch64 reproducible setup-qemu qemu qemu-all qemu-cuts qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
+MINUTES ?= 1
 BIN   := target/release/thimble
+STATIC = target/dist/thimble-$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-x86_64
 QEMU_BOARDS = $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))
 
 help: ## this list
@@ -16,10 +19,23 @@ setup: ## install what is missing (Debian, as root or with sudo)
 
 build: ## the release binary, target/release/thimble
 	@bash .ci/setup --check build
-	$(CARGO) build --release --locked $$(bash .ci/icf)
+	$(CARGO) build --release --locked --package thimble $$(bash .ci/icf)
+
+dbus: ## the program for D-Bus beside the agent, target/release/thimble-dbus; needs libdbus
+	@bash .ci/setup --check build dbus
+	$(CARGO) build --release --locked --package thimble-dbus
 
 setup-cross: ## install what the static programs need (Debian, as root or with sudo)
-	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test
+	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test deb
+
+minimal-armv7 minimal-aarch64 minimal-x86_64: ## the smallest useful one, target/dist/thimble-VERSION-ARCH-minimal
+	@bash .ci/cross $(@:minimal-%=%)-minimal
+
+deb: dist ## Debian packages of them: armhf, arm64, amd64, in target/dist
+	@for arch in armv7 aarch64 x86_64; do bash .ci/deb $$arch || exit 1; done
+
+test-deb: dist ## installs, runs, upgrades, removes and purges them in a root of their own (as root)
+	@for arch in armv7 aarch64 x86_64; do bash .ci/deb-test $$arch || exit 1; done
 
 armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSION-ARCH, against its budget
 	@bash .ci/cross $@
@@ -27,7 +43,10 @@ armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSIO
 dist: armv7 aarch64 x86_64 ## all three
 	@ls -l target/dist
 
-test-armv7 test-aarch64: ## tests of the static program, in QEMU
+reproducible: ## the static program for armv7 once more, in another directory: the same bytes
+	@bash .ci/reproducible armv7
+
+test-armv7 test-aarch64: ## tests of the static program, in QEMU: unit tests, all scenarios, time
 	@bash .ci/cross-test $(@:test-%=%)
 
 test: ## all tests; needs nothing but this repository
@@ -56,7 +75,7 @@ qemu-shell: ## a console of a board in QEMU, BOARD=NAME
 
 demo: ## three updates of a simulated device: one good, one that is undone, one that waits for a person
 	@bash .ci/setup --check build test
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --package thimble --package thimble-testkit --bins
 	target/debug/demo target/debug/thimble
 
 lint: ## format, clippy, documentation, licences, packaging
@@ -67,17 +86,36 @@ lint: ## format, clippy, documentation, licences, packaging
 	bash .ci/check-licences
 	bash .ci/check-packaging
 
+features: ## builds without one feature or with only one: no warnings, and what is missing is refused by name
+	@bash .ci/setup --check build test lint
+	@bash .ci/features
+
 size: build ## the size of the release binary, against its budget
 	@bash .ci/check-size $(BIN)
 
-memory: build ## peak memory of the release binary while it installs 64 MiB and 1 GiB, against its budget
+memory: build ## peak memory of the release binary, against its budgets: installing 64 MiB and 1 GiB; hostile Artifacts
 	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test e2e_memory
+	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test hostile program:: -- --nocapture
+
+footprint: x86_64 ## polls, memory, start and gaps of the static program, against their budgets
+	@bash .ci/setup --check test
+	THIMBLE_BIN=$(abspath $(STATIC)) $(CARGO) test --locked --test e2e_memory --test e2e_poll --test e2e_start \
+	    --test e2e_script_gap -- --nocapture --test-threads 1
+
+fuzz: ## fuzz targets, MINUTES=n for each (1), TARGET=name for one: docs/fuzzing.md
+	@bash .ci/fuzz $(MINUTES) $(TARGET)
+
+fuzz-minimise: ## new inputs into the committed fuzz corpus, useless ones out of it
+	@bash .ci/fuzz --minimise $(TARGET)
 
 block: ## the promises about block devices, on loop devices; needs root
 	$(CARGO) test --locked --test boot_block -- --ignored
 
-bench: build ## throughput, time and peak memory of the release binary
-	$(CARGO) run --locked --package thimble-testkit --bin bench -- $(BIN)
+bench: build ## CPU against a pipeline with the reference libraries, throughput, peak memory; BENCH="--check" fails above bounds
+	@bash .ci/setup --check build bench
+	@mkdir -p target/bench
+	$(CC) -O2 -Wall -Wextra -Werror -o target/bench/reference benches/reference.c -lz -llzma -lzstd -lcrypto
+	$(CARGO) run --locked --package thimble-testkit --bin bench -- $(BIN) --keep target/bench $(BENCH)
 
 conformance: build ## the conformance kit, KIT=DIRECTORY, daemon and check
 	@bash .ci/setup --check conformance

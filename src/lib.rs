@@ -39,3 +39,8 @@ pub mod scripts;
 pub mod server;
 pub mod store;
 pub mod sys;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../tests/fuzz/targets/mod.rs"]
+pub mod fuzz;

@@ -40,7 +40,7 @@ impl<'a> Card<'a> {
         for area in &self.board.env {
             let bytes = match disk::raw_offset(self.board, area)? {
                 Some(offset) => disk::get(&self.image, offset, area.size as u64)?,
-                None => self.read_fat(&area.device)?,
+                None => self.fat_file(&area.device)?,
             };
             images.push(Image::decode(&bytes, layout).ok());
         }
@@ -94,7 +94,7 @@ impl<'a> Card<'a> {
     }
 
     /// A file of the boot partition.
-    fn read_fat(&self, path: &str) -> Result<Vec<u8>> {
+    fn fat_file(&self, path: &str) -> Result<Vec<u8>> {
         let name = path.rsplit('/').next().unwrap_or(path);
         let from = format!("{}@@{}", text(&self.image), self.board.parts[0].start);
         let to = self.image.with_extension("env");

@@ -81,8 +81,8 @@ impl ArtifactDepot {
             log::warn!("the Artifact is signed, but no ArtifactVerifyKey is configured: not verified");
         }
         let empty = header.payload_type.is_none();
-        // ST35: at the command line what an Artifact without payload depends on is not even looked at, except that it
-        // must be for this kind of device.
+        // AF-46, AF-48. That holds without payload too: Mender 5 does not look at it when such an Artifact is installed
+        // by hand (ST35).
         let installed = InstalledStore::new(&self.place.dirs.datastore).look()?;
         let provides = agent::Installed {
             name: setup::name(&installed).to_owned(),
@@ -237,5 +237,9 @@ impl PayloadFiles for Files {
             return Err(Error::new(thimble::run::INTERRUPTED, "told to end while an Artifact is read"));
         }
         self.payload.read(buffer)
+    }
+
+    fn checksum(&self) -> Option<[u8; 32]> {
+        self.payload.checksum()
     }
 }

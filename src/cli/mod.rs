@@ -2,7 +2,12 @@
 
 pub mod args;
 mod board;
+#[cfg(feature = "control")]
 mod control;
+#[cfg(feature = "control")]
+mod controls;
+#[cfg(not(feature = "control"))]
+#[path = "no_controls.rs"]
 mod controls;
 mod depot;
 mod host;
@@ -45,7 +50,7 @@ pub fn complain(line: &str) {
 pub fn run(global: &Global, command: Command) -> ExitCode {
     match &command {
         Command::Help => {
-            say(args::HELP.trim_end());
+            say(args::HELP.concat().trim_end());
             return ExitCode::SUCCESS;
         }
         Command::Version => {
@@ -114,6 +119,7 @@ fn with_place(global: &Global, command: Command) -> Result<ExitCode> {
                 "no thimble daemon works on this data store; `thimble check` asks for a deployment by itself",
             )),
         },
+        #[cfg(feature = "control")]
         Command::Control(what) => control::run(&place, what),
         Command::Bootstrap => bootstrap(place, global.force_bootstrap),
         Command::Help | Command::Version => Ok(ExitCode::SUCCESS),
@@ -161,7 +167,9 @@ fn bootstrap(place: Place, force: bool) -> Result<ExitCode> {
         thimble::sys::file::remove(&key)
             .map_err(|e| Error::new("KEY", format!("cannot remove the device key {}: {e}", key.display())))?;
     }
-    server::client(&place)?.authorize().map_err(|fault| fault.error)?;
+    let mut client = server::client(&place)?;
+    client.keep_token(&server::token_file(&place));
+    client.authorize().map_err(|fault| fault.error)?;
     Ok(ExitCode::SUCCESS)
 }
 

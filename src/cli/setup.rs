@@ -84,14 +84,15 @@ impl Place {
         board::plan(&self.config, identity.board, &self.root)
     }
 
+    /// Where the device's type is.
+    pub fn device_type_file(&self) -> PathBuf {
+        let configured = self.config.device_type_file.clone();
+        configured.unwrap_or_else(|| self.dirs.datastore.join("device_type"))
+    }
+
     /// The device's type (CF-19).
     pub fn device_type(&self) -> Result<String> {
         store::device_type(&self.device_type_file())
-    }
-
-    /// Where the device's type is.
-    pub fn device_type_file(&self) -> PathBuf {
-        self.config.device_type_file.clone().unwrap_or_else(|| self.dirs.datastore.join("device_type"))
     }
 
     /// Where deployment logs are.

@@ -93,7 +93,6 @@ pub(super) const OF_BOARDS: &[&str] = &[
 /// Members that are read and checked but change nothing yet, and what that means. A value that equals "not
 /// set" (false, 0, empty) is not worth a warning.
 pub(super) const NOT_YET: &[(&str, &str)] = &[
-    ("DBus.Enabled", "there is no D-Bus interface"),
     ("HttpsClient.SSLEngine", "OpenSSL engines cannot be used, keys are read from PEM files"),
     ("Security.SSLEngine", "OpenSSL engines cannot be used, keys are read from PEM files"),
     ("Connectivity.DisableKeepAlive", "connections are kept or closed as the agent sees fit"),

@@ -5,6 +5,11 @@
 mod keys;
 mod read;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/config.rs"]
+pub mod fuzz;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -82,6 +87,8 @@ pub struct Config {
     pub update_log_path: Option<PathBuf>,
     /// Log level of the daemon, lower case (LG-6).
     pub daemon_log_level: Option<String>,
+    /// The D-Bus interfaces of Mender 3 are wanted; for the separate program that has them, thimble has none.
+    pub dbus_enabled: bool,
     /// The update poll interval if the configuration has one (SA-78).
     pub update_poll_configured: Option<Duration>,
     /// Life of an update control map (SA-78); `None`: twice the update poll interval as configured.
@@ -340,6 +347,7 @@ fn build(settings: &Settings) -> Config {
         module_timeout: seconds("ModuleTimeoutSeconds", 14400),
         update_log_path: path("UpdateLogPath"),
         daemon_log_level: level(settings),
+        dbus_enabled: switch("DBus.Enabled", true),
         update_poll_configured: number("UpdatePollIntervalSeconds").map(Duration::from_secs),
         control_map_expiration: number("UpdateControlMapExpirationTimeSeconds").map(Duration::from_secs),
         control_map_boot_expiration: number("UpdateControlMapBootExpirationTimeSeconds")

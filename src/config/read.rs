@@ -62,15 +62,19 @@ pub(super) fn read(path: &Path, warnings: &mut Vec<String>) -> Result<Option<Set
         let what = if meta.is_dir() { "is a directory" } else { "is not a regular file" };
         return Err(Error::new("CONFIG-READ", format!("{file} {what}; expected a JSON file")));
     }
-    let text = content(path, &file)?;
-    let value = json::parse(&text).map_err(|m| m.into_error("CONFIG-SYNTAX", &file))?;
+    parse(&file, &content(path, &file)?, meta.mode(), warnings).map(Some)
+}
+
+/// Takes in the text of a file; its name and mode are for messages.
+pub(super) fn parse(file: &str, text: &str, mode: u32, warnings: &mut Vec<String>) -> Result<Settings> {
+    let value = json::parse(text).map_err(|m| m.into_error("CONFIG-SYNTAX", file))?;
     let Value::Object(members) = &value else {
         let what = format!("{file}: expected an object ('{{') at the top, found {}", json::kind(&value));
         return Err(Error::new("CONFIG-SYNTAX", what));
     };
-    let mut reader = Reader { file: &file, text: &text, settings: Settings::new(), warnings, unknown: 0 };
+    let mut reader = Reader { file, text, settings: Settings::new(), warnings, unknown: 0 };
     reader.object(members, "", &[])?;
-    reader.finish(meta.mode())
+    reader.finish(mode)
 }
 
 fn content(path: &Path, file: &str) -> Result<String> {
@@ -314,7 +318,7 @@ impl Reader<'_> {
     }
 
     /// Checks that span members, and what is left to say about the file.
-    fn finish(mut self, mode: u32) -> Result<Option<Settings>> {
+    fn finish(mut self, mode: u32) -> Result<Settings> {
         if self.unknown > UNKNOWN_NAMED {
             let more = self.unknown - UNKNOWN_NAMED;
             self.warnings
@@ -337,7 +341,7 @@ impl Reader<'_> {
                 mode & 0o7777
             ));
         }
-        Ok(Some(self.settings))
+        Ok(self.settings)
     }
 }
 
@@ -353,6 +357,9 @@ fn check_url(text: &str) -> std::result::Result<String, &'static str> {
     let Some(rest) = ["https://", "http://"].iter().find_map(|s| lower.strip_prefix(s)) else {
         return Err("has no scheme; expected https://HOST or http://HOST");
     };
+    if cfg!(not(feature = "tls")) && lower.starts_with("https:") {
+        return Err("needs TLS, and this thimble was built without it (feature `tls`)");
+    }
     if rest.contains(['?', '#']) {
         return Err("has a query or a fragment; expected https://HOST[:PORT][/PATH]");
     }

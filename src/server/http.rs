@@ -133,7 +133,25 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(trust: Trust, proxies: Proxies, limits: Limits) -> Http {
-        let config = Agent::config_builder()
+        let proxies = Arc::new(proxies);
+        let dial = Dial::new(trust, proxies.clone(), limits);
+        let agent = Agent::with_parts(Http::config(limits), dial, Lookup(proxies.clone()));
+        Http { agent, proxies, limits }
+    }
+
+    /// The same over connections that somebody else makes.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn over(
+        connector: impl ureq::unversioned::transport::Connector,
+        resolver: impl ureq::unversioned::resolver::Resolver,
+    ) -> Http {
+        let limits = Limits::default();
+        let agent = Agent::with_parts(Http::config(limits), connector, resolver);
+        Http { agent, proxies: Arc::new(Proxies::read(|_| None)), limits }
+    }
+
+    fn config(limits: Limits) -> ureq::config::Config {
+        Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -150,10 +168,7 @@ impl Http {
             .timeout_recv_response(Some(limits.header))
             .timeout_per_read(Some(limits.idle))
             .timeout_per_write(Some(limits.idle))
-            .build();
-        let proxies = Arc::new(proxies);
-        let dial = Dial::new(trust, proxies.clone(), limits);
-        Http { agent: Agent::with_parts(config, dial, Lookup(proxies.clone())), proxies, limits }
+            .build()
     }
 
     /// The proxy that a request to this address goes through.

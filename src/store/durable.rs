@@ -21,6 +21,11 @@ use super::crc::crc32;
 use crate::error::{Context, Error, Result};
 use crate::sys::file;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/journal.rs"]
+pub mod fuzz;
+
 /// Largest content of a record, in bytes.
 pub const MAX_CONTENT: usize = 256 << 10;
 
@@ -83,6 +88,11 @@ impl Durable {
     pub fn new(dir: &Path, name: &str, magic: [u8; 4]) -> Durable {
         let copies = [dir.join(format!("{name}.a")), dir.join(format!("{name}.b"))];
         Durable { copies, magic, seen: None, writes: 0 }
+    }
+
+    /// The files of its two copies.
+    pub fn files(&self) -> &[PathBuf; 2] {
+        &self.copies
     }
 
     /// The newest valid content. One damaged copy: the other one is used, with a warning in the log. Nothing

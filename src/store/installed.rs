@@ -1,7 +1,7 @@
 //! What is installed: name, group and provides of the running software (AF-51), as JSON in a durable record.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::durable::{Durable, Loaded};
 use crate::error::Result;
@@ -31,6 +31,11 @@ impl InstalledStore {
     /// In the data store `datastore`. Touches nothing yet.
     pub fn new(datastore: &Path) -> InstalledStore {
         InstalledStore { record: Durable::new(datastore, "thimble-artifact", *b"THA1") }
+    }
+
+    /// The files that it is in.
+    pub fn files(&self) -> &[PathBuf; 2] {
+        self.record.files()
     }
 
     /// What is installed. A damaged record is set aside and logged; the name is then [`UNKNOWN`], and stays so
@@ -85,7 +90,7 @@ fn interpret(loaded: Loaded) -> Installed {
     }
 }
 
-fn encode(installed: &Installed) -> String {
+pub(super) fn encode(installed: &Installed) -> String {
     let text = |s: &String| Value::String(s.clone());
     let mut object = Object::new();
     if let Some(name) = &installed.name {
@@ -99,7 +104,7 @@ fn encode(installed: &Installed) -> String {
     json::write(&Value::Object(object))
 }
 
-fn decode(content: &[u8]) -> Option<Installed> {
+pub(super) fn decode(content: &[u8]) -> Option<Installed> {
     let value = json::parse_bytes(content, "STORE-DAMAGED", "thimble-artifact").ok()?;
     let Value::Object(members) = &value else { return None };
     let text = |key: &str| match members.get(key) {

@@ -8,4 +8,5 @@ pub mod net;
 pub mod private;
 pub mod process;
 pub mod signal;
+pub mod stamp;
 pub mod watch;

@@ -17,7 +17,9 @@ use miniserde::json;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Cursor, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::thread;
 use tar::TarWriter;
 
 const VERSION: &str = r#"{"format":"mender","version":3}"#;
@@ -52,6 +54,11 @@ pub struct ArtifactSpec {
     pub meta_data: Option<String>,
     /// Compress header and data with gzip.
     pub gzip: bool,
+    /// The data container as it is to stand in the Artifact, and the suffix of its name (`.xz`); `None`: made from the
+    /// files.
+    pub data_file: Option<(String, PathBuf)>,
+    /// Compress them with this tool instead: what it adds to their names, and the command, whose output is taken.
+    pub pack_with: Option<(&'static str, &'static [&'static str])>,
     /// Sign it with this key.
     pub sign_with: Option<SigningKey>,
 }
@@ -73,6 +80,8 @@ impl Default for ArtifactSpec {
             group: None,
             meta_data: None,
             gzip: true,
+            data_file: None,
+            pack_with: None,
             sign_with: None,
         }
     }
@@ -154,6 +163,19 @@ impl ArtifactSpec {
         self
     }
 
+    /// Takes the data container from a file: what [`write_data`](Self::write_data) wrote, packed by any tool.
+    pub fn with_data(mut self, suffix: &str, file: &Path) -> ArtifactSpec {
+        self.data_file = Some((suffix.to_owned(), file.to_owned()));
+        self
+    }
+
+    /// Writes the data container alone to a file, not packed.
+    pub fn write_data(&self, path: &Path) -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        self.data(&mut out)?;
+        out.flush()
+    }
+
     /// Writes the Artifact to a file; memory does not grow with the payload.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         self.write_to(BufWriter::new(File::create(path)?))?.flush()
@@ -165,7 +187,11 @@ impl ArtifactSpec {
     }
 
     fn write_to<W: Write + Seek>(&self, out: W) -> io::Result<W> {
-        let suffix = if self.gzip { ".gz" } else { "" };
+        let suffix = match self.pack_with {
+            Some((suffix, _)) => suffix,
+            None if self.gzip => ".gz",
+            None => "",
+        };
         let header_name = format!("header.tar{suffix}");
         let header = self.header()?;
         let mut manifest = String::new();
@@ -183,8 +209,15 @@ impl ArtifactSpec {
             small("manifest.sig", key.sign(manifest.as_bytes()).as_bytes())?;
         }
         small(&header_name, &header)?;
+        if let Some((suffix, path)) = &self.data_file {
+            let file = File::open(path)?;
+            tar.append(&format!("data/0000.tar{suffix}"), 0o600, file.metadata()?.len(), file)?;
+            return tar.finish();
+        }
         tar.append_unsized(&format!("data/0000.tar{suffix}"), 0o600, |out| {
-            if self.gzip {
+            if let Some((_, command)) = self.pack_with {
+                pack(command, out, |input| self.data(input))
+            } else if self.gzip {
                 let mut gzip = GzEncoder::new(out, Compression::fast());
                 self.data(&mut gzip)?;
                 gzip.finish().map(drop)
@@ -219,6 +252,11 @@ impl ArtifactSpec {
             (None, _) => {}
         }
         let plain = tar.finish()?;
+        if let Some((_, command)) = self.pack_with {
+            let mut packed = Vec::new();
+            pack(command, &mut packed, |input| input.write_all(&plain))?;
+            return Ok(packed);
+        }
         if !self.gzip {
             return Ok(plain);
         }
@@ -266,6 +304,34 @@ impl ArtifactSpec {
     fn kind(&self) -> String {
         self.payload_type.as_deref().map_or("null".to_owned(), quote)
     }
+}
+
+/// Sends what `fill` writes through a tool, and its output to `out`.
+fn pack(
+    command: &[&str],
+    out: &mut impl Write,
+    fill: impl FnOnce(&mut BufWriter<ChildStdin>) -> io::Result<()> + Send,
+) -> io::Result<()> {
+    let mut child = Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| io::Error::other(format!("{}: {error}", command[0])))?;
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    let (input, mut output) = (input.expect("piped"), output.expect("piped"));
+    // Both ends at once: neither pipe holds much.
+    let filled = thread::scope(|scope| {
+        let filler = scope.spawn(move || {
+            let mut input = BufWriter::with_capacity(1 << 16, input);
+            fill(&mut input).and_then(|()| input.flush())
+        });
+        let copied = io::copy(&mut output, out);
+        filler.join().expect("no panic while packing").and(copied)
+    });
+    let status = child.wait()?;
+    filled?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{}: {status}", command[0]))) }
 }
 
 fn owned(texts: &[&str]) -> Vec<String> {

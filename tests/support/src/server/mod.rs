@@ -21,6 +21,7 @@ use state::{Progress, Shared};
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -116,6 +117,17 @@ impl Request {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
+}
+
+/// What went over the network so far, as TCP's payload: with TLS's own bytes, without headers of packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes from devices.
+    pub received: u64,
+    /// Bytes to devices.
+    pub sent: u64,
+    /// Connections that were made.
+    pub connections: u64,
 }
 
 /// The running server; it ends when dropped.
@@ -221,6 +233,13 @@ impl Server {
     /// The requests of one kind.
     pub fn requests_of(&self, what: What) -> Vec<Request> {
         self.requests().into_iter().filter(|request| request.what == what).collect()
+    }
+
+    /// What went over the network so far.
+    pub fn traffic(&self) -> Traffic {
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Shared { received, sent, connections, .. } = &*self.shared;
+        Traffic { received: number(received), sent: number(sent), connections: number(connections) }
     }
 
     /// Statuses that were accepted for a deployment, in order, repeated ones too.
