@@ -1,12 +1,15 @@
 # The short way to everything. `make help` lists it. No target needs root, except `setup` where something is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint size memory fuzz fuzz-minimise block bench conformance conformance-list docs man clean \
-    setup-cross armv7 aarch64 x86_64 dist test-armv7 test-aarch64
+.PHONY: help setup build dbus test demo lint features size memory footprint fuzz fuzz-minimise block bench conformance conformance-list docs man clean \
+    setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist deb test-deb test-armv7 \
+    test-aarch64 reproducible setup-qemu qemu qemu-all qemu-cuts qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
 MINUTES ?= 1
 BIN   := target/release/thimble
+STATIC = target/dist/thimble-$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-x86_64
+QEMU_BOARDS = $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9_ -]*\):[^#]*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-24s %s\n", substr($$1, 3), $$2 }'
@@ -16,10 +19,23 @@ setup: ## install what is missing (Debian, as root or with sudo)
 
 build: ## the release binary, target/release/thimble
 	@bash .ci/setup --check build
-	$(CARGO) build --release --locked $$(bash .ci/icf)
+	$(CARGO) build --release --locked --package thimble $$(bash .ci/icf)
+
+dbus: ## the program for D-Bus beside the agent, target/release/thimble-dbus; needs libdbus
+	@bash .ci/setup --check build dbus
+	$(CARGO) build --release --locked --package thimble-dbus
 
 setup-cross: ## install what the static programs need (Debian, as root or with sudo)
-	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test
+	@bash .ci/setup build cross-armv7 cross-aarch64 cross-x86_64 cross-std cross-test deb
+
+minimal-armv7 minimal-aarch64 minimal-x86_64: ## the smallest useful one, target/dist/thimble-VERSION-ARCH-minimal
+	@bash .ci/cross $(@:minimal-%=%)-minimal
+
+deb: dist ## Debian packages of them: armhf, arm64, amd64, in target/dist
+	@for arch in armv7 aarch64 x86_64; do bash .ci/deb $$arch || exit 1; done
+
+test-deb: dist ## installs, runs, upgrades, removes and purges them in a root of their own (as root)
+	@for arch in armv7 aarch64 x86_64; do bash .ci/deb-test $$arch || exit 1; done
 
 armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSION-ARCH, against its budget
 	@bash .ci/cross $@
@@ -27,16 +43,39 @@ armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSIO
 dist: armv7 aarch64 x86_64 ## all three
 	@ls -l target/dist
 
-test-armv7 test-aarch64: ## tests of the static program, in QEMU
+reproducible: ## the static program for armv7 once more, in another directory: the same bytes
+	@bash .ci/reproducible armv7
+
+test-armv7 test-aarch64: ## tests of the static program, in QEMU: unit tests, all scenarios, time
 	@bash .ci/cross-test $(@:test-%=%)
 
 test: ## all tests; needs nothing but this repository
 	@bash .ci/setup --check build test
 	$(CARGO) test --workspace --locked
 
+setup-qemu: setup-cross ## install what boards in QEMU need
+	@bash .ci/setup qemu
+
+qemu: ## a board in QEMU, BOARD=NAME; SCENARIO=NAME or a to h; CUT=N; IMAGE=CARD MARKER=TEXT (qemu/README.md)
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu $(if $(IMAGE),own,$(if $(CUT),cut,run)) $(or $(BOARD),$(error BOARD=NAME, one of: $(QEMU_BOARDS))) \
+	    $(if $(IMAGE),"$(IMAGE)" "$(MARKER)" $(ARTIFACT) $(PORT) $(DEVICE_TYPE),$(or $(CUT),$(SCENARIO)))
+
+qemu-cuts: ## an update of BOARD=NAME cut at 200 places between and inside its writes; 20 of them booted
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu cuts $(BOARD)
+
+qemu-all: ## all boards in QEMU, all scenarios; long
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu run-all
+
+qemu-shell: ## a console of a board in QEMU, BOARD=NAME
+	@bash .ci/setup --check qemu
+	@bash .ci/qemu shell $(BOARD)
+
 demo: ## three updates of a simulated device: one good, one that is undone, one that waits for a person
 	@bash .ci/setup --check build test
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --package thimble --package thimble-testkit --bins
 	target/debug/demo target/debug/thimble
 
 lint: ## format, clippy, documentation, licences, packaging
@@ -47,11 +86,21 @@ lint: ## format, clippy, documentation, licences, packaging
 	bash .ci/check-licences
 	bash .ci/check-packaging
 
+features: ## builds without one feature or with only one: no warnings, and what is missing is refused by name
+	@bash .ci/setup --check build test lint
+	@bash .ci/features
+
 size: build ## the size of the release binary, against its budget
 	@bash .ci/check-size $(BIN)
 
-memory: build ## peak memory of the release binary while it installs 64 MiB and 1 GiB, against its budget
+memory: build ## peak memory of the release binary, against its budgets: installing 64 MiB and 1 GiB; hostile Artifacts
 	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test e2e_memory
+	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test hostile program:: -- --nocapture
+
+footprint: x86_64 ## polls, memory, start and gaps of the static program, against their budgets
+	@bash .ci/setup --check test
+	THIMBLE_BIN=$(abspath $(STATIC)) $(CARGO) test --locked --test e2e_memory --test e2e_poll --test e2e_start \
+	    --test e2e_script_gap -- --nocapture --test-threads 1
 
 fuzz: ## fuzz targets, MINUTES=n for each (1), TARGET=name for one: docs/fuzzing.md
 	@bash .ci/fuzz $(MINUTES) $(TARGET)

@@ -4,6 +4,7 @@ use crate::agent::scripts::{After, Place, Ran, ScriptSet, after, parse, select, 
 use crate::error::{Context, Error, Result};
 use crate::ports::{Cursor, Scripts, ScriptsEnd};
 use crate::sys::process::{self, Captured, Ended, Invocation};
+use crate::sys::stamp::Kept;
 use crate::sys::{clock, file};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -23,6 +24,8 @@ pub struct StateScripts {
     retry_limit: Duration,
     time_scale: f64,
     warned: BTreeSet<PathBuf>,
+    /// Names in the two directories that are those of state scripts, in no order.
+    names: [Kept<Vec<String>, 2>; 2],
 }
 
 impl StateScripts {
@@ -34,8 +37,8 @@ impl StateScripts {
         [timeout, retry_interval, retry_limit]: [Duration; 3],
         time_scale: f64,
     ) -> StateScripts {
-        let warned = BTreeSet::new();
-        StateScripts { rootfs, artifact, timeout, retry_interval, retry_limit, time_scale, warned }
+        let (warned, names) = Default::default();
+        StateScripts { rootfs, artifact, timeout, retry_interval, retry_limit, time_scale, warned, names }
     }
 
     fn directory(&self, place: Place) -> &Path {
@@ -45,26 +48,19 @@ impl StateScripts {
         }
     }
 
-    /// The scripts of a set, in order. A missing directory has none (S9).
+    /// The scripts of a set, in order. A missing directory has none (S9). Directory and version are looked at each
+    /// time (S13) and read when they have changed.
     fn list(&mut self, set: ScriptSet) -> Result<Vec<PathBuf>> {
-        let dir = self.directory(set.step.place()).to_owned();
-        if !dir.exists() {
-            return Ok(Vec::new());
-        }
-        check_version(&dir)?;
-        let unreadable = || format!("cannot list the state scripts in {}", dir.display());
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&dir).context("SCRIPTS-LIST", unreadable)? {
-            let name = entry.context("SCRIPTS-LIST", unreadable)?.file_name();
-            match name.into_string() {
-                Ok(name) if parse(&name).is_some() => names.push(name),
-                Ok(name) if name == "version" => {}
-                Ok(name) => self.warn(dir.join(name), "is not named like a state script and will not be run"),
-                Err(name) => {
-                    self.warn(dir.join(name), "is not named like a state script and will not be run")
-                }
-            }
-        }
+        let place = set.step.place();
+        let dir = self.directory(place).to_owned();
+        let known = match place {
+            Place::Rootfs => 0,
+            Place::Artifact => 1,
+        };
+        let mut kept = std::mem::take(&mut self.names[known]);
+        let names = kept.get([&dir, &dir.join("version")], || self.read_names(&dir));
+        self.names[known] = kept;
+        let names = names?;
         let mut list = Vec::new();
         for path in select(names, set).into_iter().map(|n| dir.join(n)) {
             match std::fs::metadata(&path) {
@@ -77,6 +73,27 @@ impl StateScripts {
             }
         }
         Ok(list)
+    }
+
+    fn read_names(&mut self, dir: &Path) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        if !dir.exists() {
+            return Ok(names);
+        }
+        check_version(dir)?;
+        let unreadable = || format!("cannot list the state scripts in {}", dir.display());
+        for entry in std::fs::read_dir(dir).context("SCRIPTS-LIST", unreadable)? {
+            let name = entry.context("SCRIPTS-LIST", unreadable)?.file_name();
+            match name.into_string() {
+                Ok(name) if parse(&name).is_some() => names.push(name),
+                Ok(name) if name == "version" => {}
+                Ok(name) => self.warn(dir.join(name), "is not named like a state script and will not be run"),
+                Err(name) => {
+                    self.warn(dir.join(name), "is not named like a state script and will not be run")
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// Says it once: the daemon looks at the same directory all the time.

@@ -21,7 +21,8 @@ fn plain() -> Recipe {
 }
 
 fn rootfs(kind: &str) -> Vec<u8> {
-    Recipe { info: info("rootfs-image"), kind: kind.into(), ..plain() }.build()
+    let files = vec![("rootfs.ext4".into(), b"image".to_vec())];
+    Recipe { info: info("rootfs-image"), kind: kind.into(), files, ..plain() }.build()
 }
 
 fn empty_payload() -> Recipe {
@@ -64,6 +65,21 @@ fn an_empty_type_in_type_info_is_forgiven_for_rootfs_image_only() {
     refused(&rootfs("{}"), "ARTIFACT-HEADER");
     refused(&with_kind(r#"{"type":""}"#), "ARTIFACT-HEADER");
     refused(&with_kind(r#"{"type":"rootfs-image"}"#), "ARTIFACT-HEADER");
+}
+
+/// AF-35: before a handler has written the first of two, or waits for one that does not come.
+#[test]
+fn a_rootfs_image_has_exactly_one_file_and_that_is_known_with_the_header() {
+    let image = |n: usize| {
+        let files = (0..n).map(|i| (format!("image-{i}"), b"x".to_vec())).collect();
+        Recipe { info: info("rootfs-image"), kind: r#"{"type":"rootfs-image"}"#.into(), files, ..plain() }
+    };
+    read(&image(1).build()).unwrap();
+    for n in [0, 2, 3] {
+        let error = thimble::artifact::open(&image(n).build()[..], &NO_KEYS).unwrap_err();
+        assert_eq!(error.code, "ARTIFACT-MANIFEST");
+        assert!(error.text.contains(&format!("{n} payload files")), "{error}");
+    }
 }
 
 #[test]

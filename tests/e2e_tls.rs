@@ -98,6 +98,6 @@ fn a_plain_server_behind_an_https_address_is_a_readable_error() {
     scene
         .run(&["check"])
         .expect(1)
-        .complains("the server closed the connection too early")
+        .complains("closed the connection in the middle of the TLS handshake")
         .complains(&url[1..url.len() - 1]);
 }

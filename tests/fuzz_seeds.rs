@@ -292,7 +292,7 @@ fn texts(all: &mut Vec<Seed>) {
         "{\"ArtifactVerifyKeys\":[\"/a\",\"/b\"]}\0{\"ArtifactVerifyKey\":\"/c\",\"UpdatePollIntervalSeconds\":5}",
         "{\"updatepollintervalseconds\":1,\"UPDATEPOLLINTERVALSECONDS\":2,\"Unknown\":[{}],\"DaemonLogLevel\":\"Warn\"}",
         "{\"Artifact\":{\"XzMemoryLimitMiB\":4095,\"ZstdWindowLimitMiB\":128},\"RootfsImage\":{\"VerifyWrites\":false},\"SkipVerify\":null}",
-        "{\n  \"DeviceTier\": \"micro\",\n  \"Security\": {\"AuthPrivateKey\": \"pkcs11:x\"}\n}",
+        "{\n  \"DeviceTier\": \"micro\", \"Board\": \"none\",\n  \"Security\": {\"AuthPrivateKey\": \"pkcs11:x\"}\n}",
     ] {
         all.push(("config", text.into()));
     }

@@ -12,7 +12,8 @@ const CODE: &str = "ARTIFACT-HEADER";
 const INFO: &str = "header-info";
 const TYPE: &str = "type-info";
 const FILES: &str = "files";
-const ROOTFS_IMAGE: &str = "rootfs-image";
+/// The payload type of a root file system.
+pub(super) const ROOTFS_IMAGE: &str = "rootfs-image";
 
 /// The header of an Artifact whose checksums, and signature if a key was given, were found right.
 #[derive(Debug, Clone)]

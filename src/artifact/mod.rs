@@ -19,6 +19,7 @@
 //! file inside the data container) is ignored. After the end of the outer archive at most 1 MiB of zero bytes may
 //! follow (tar pads), and nothing else.
 
+#[cfg(feature = "signatures")]
 mod base64;
 mod block;
 mod codec;
@@ -30,6 +31,10 @@ mod manifest;
 mod members;
 mod payload;
 mod scripts;
+#[cfg(feature = "signatures")]
+mod signature;
+#[cfg(not(feature = "signatures"))]
+#[path = "no_signature.rs"]
 mod signature;
 mod source;
 mod tar;
@@ -55,6 +60,7 @@ pub use signature::VerifyKey;
 use crate::error::{Error, Result};
 use codec::{Caps, HEADER};
 use fault::shown;
+use header::ROOTFS_IMAGE;
 use manifest::Manifest;
 use source::Source;
 use tar::{Entry, Tar};
@@ -116,20 +122,23 @@ impl<R: Read> fmt::Debug for Opened<R> {
 /// | ARTIFACT-TAR | not a tar archive, a damaged block, or a type of entry that is never accepted |
 /// | ARTIFACT-ORDER | an entry is missing, unknown or in the wrong place |
 /// | ARTIFACT-FORMAT | neither format version 3 nor a rootfs-image of version 2, or augmented |
-/// | ARTIFACT-SIGNATURE | unsigned though a signature is required, or the signature is wrong |
+/// | ARTIFACT-SIGNATURE | unsigned though a signature is required, or the signature is wrong; any Artifact, if this build cannot verify signatures and a key is configured |
 /// | ARTIFACT-MANIFEST | the manifest is not canonical, or incomplete |
 /// | ARTIFACT-CHECKSUM | a part is not what the manifest says |
 /// | ARTIFACT-COMPRESSION | a container is damaged, or packed in a way that is not supported |
 /// | ARTIFACT-HEADER | the header's content is wrong |
 /// | ARTIFACT-LIMIT | a part is larger than accepted (AF-65), or asks for more memory to be unpacked |
 pub fn open<R: Read>(source: R, options: &Options) -> Result<Opened<R>> {
+    let must_verify = options.signature_required || !options.keys.is_empty();
+    if must_verify {
+        signature::available()?;
+    }
     let mut outer = Tar::new(Source::new(source), "the Artifact");
 
     let version = required(&mut outer, "version", limits::VERSION)?;
     let format = manifest::check_format(&version)?;
     let raw = required(&mut outer, "manifest", limits::MANIFEST)?;
 
-    let must_verify = options.signature_required || !options.keys.is_empty();
     let mut entry = next(&mut outer, "header.tar")?;
     let signed = !entry.directory && entry.name == "manifest.sig";
     if signed {
@@ -163,9 +172,10 @@ pub fn open<R: Read>(source: R, options: &Options) -> Result<Opened<R>> {
     let caps = Caps { xz_dictionary: options.xz_memory_limit, zstd_window: options.zstd_window_limit };
     let (mut header, scripts) = members::read(stored, format, container, caps, label)?;
     header.signed = signed;
-    if format == 2 && manifest.files.len() != 1 {
+    // AF-35. Here, before a handler has written the first of two.
+    if header.payload_type.as_deref() == Some(ROOTFS_IMAGE) && manifest.files.len() != 1 {
         let text =
-            format!("the manifest lists {} payload files, a rootfs-image has one", manifest.files.len());
+            format!("the manifest lists {} payload files, a {ROOTFS_IMAGE} has one", manifest.files.len());
         return Err(Error::new("ARTIFACT-MANIFEST", text));
     }
     if header.payload_type.is_none() && !manifest.files.is_empty() {

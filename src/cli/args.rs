@@ -4,10 +4,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use thimble::agent::StopPoint;
-use thimble::agent::control::{Action, ExpireAction, Point};
 
-/// What `--help` prints.
-pub const HELP: &str = "\
+#[cfg(feature = "control")]
+mod control;
+#[cfg(feature = "control")]
+pub use control::{Control, OUR_ID, Who};
+
+/// What `--help` prints, in pieces.
+pub const HELP: &[&str] = &[
+    "\
 thimble: over-the-air updates for small Linux boards, a drop-in for the Mender client
 
 Usage: thimble [OPTIONS] COMMAND
@@ -21,15 +26,19 @@ Commands:
   resume                 go on after an interruption or a --stop-before
   show-artifact          the name of what is installed
   show-provides          what is installed, as key=value lines
+  board                  which board this is, what updates work with and from where, and what is wrong with it
   send-inventory         send the inventory now (by the daemon, if one runs)
   check-update           make the running daemon ask for a deployment now
   bootstrap              make a device key if there is none, and authenticate once
-  control show           what holds updates up, and what would happen at each point of one now
+",
+    #[cfg(feature = "control")]
+    "  control show           what holds updates up, and what would happen at each point of one now
   control pause|continue|force-continue|fail POINT...
                          what updates do when they get there: install, reboot or commit
   control delete         take all of that back
   control set FILE|-     set an update control map; prints the seconds until it should be set again
-
+",
+    "
 Options:
   --root DIR                   put every default path below DIR
   -c, --config FILE            configuration (default /etc/mender/mender.conf)
@@ -50,25 +59,27 @@ Options of commands:
   install|resume|commit|rollback --stop-before STATE
                                stop before ArtifactInstall_Enter, ArtifactCommit_Enter, ArtifactCommit_Leave,
                                ArtifactRollback_Enter, ArtifactFailure_Enter or Cleanup (may be repeated)
-  control pause --then continue|force-continue|fail
+",
+    #[cfg(feature = "control")]
+    "  control pause --then continue|force-continue|fail
                                what happens if nobody says pause again before it expires (default fail)
   control pause --once         only until somebody changes something, or half its life has passed
   control pause|continue|force-continue|fail|delete --id UUID --priority N
                                whose word it is (default: that of this command), and how it ranks, -10 to 10
                                (default 0; the highest decides)
   control show --json          the same for programs
-
+",
+    "
 Exit codes: 0 well done, 1 error, 2 no update in progress (commit, rollback, resume), 4 restart needed
 (--reboot-exit-code). For check also: 3 another thimble is at work, 5 a deployment failed, 6 an update waits;
 see README.md.
-
+",
+    #[cfg(feature = "control")]
+    "
 Update control: docs/update-control.md. Its commands work at any time, also beside a daemon; who uses them needs
 permission to write to the data store.
-";
-
-/// Whose word it is that is given by `control pause` and its kind, unless `--id` says otherwise. Spells the name of
-/// the program; documented, so that others can replace or delete it.
-pub const OUR_ID: &str = "7468696d-626c-8065-8000-000000000000";
+",
+];
 
 /// A command with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +110,8 @@ pub enum Command {
     ShowArtifact,
     /// `show-provides`.
     ShowProvides,
+    /// `board`.
+    Board,
     /// `send-inventory`.
     SendInventory,
     /// `check-update`.
@@ -106,50 +119,12 @@ pub enum Command {
     /// `bootstrap`.
     Bootstrap,
     /// `control`.
+    #[cfg(feature = "control")]
     Control(Control),
     /// `--version`.
     Version,
     /// `--help`, or nothing at all.
     Help,
-}
-
-/// What is done to update control maps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Control {
-    /// `set`: a map as it is.
-    Set {
-        /// File or `-`.
-        source: String,
-    },
-    /// `show`.
-    Show {
-        /// `--json`.
-        json: bool,
-    },
-    /// `pause`, `continue`, `force-continue`, `fail`.
-    Say {
-        /// Whose word.
-        who: Who,
-        /// What.
-        action: Action,
-        /// Where; not empty.
-        points: Vec<Point>,
-        /// `--then`.
-        then: Option<ExpireAction>,
-        /// `--once`.
-        once: bool,
-    },
-    /// `delete`.
-    Delete(Who),
-}
-
-/// The identity of a map; not yet known to be valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Who {
-    /// `--id`.
-    pub id: String,
-    /// `--priority`.
-    pub priority: i64,
 }
 
 /// Options of the standalone commands.
@@ -215,6 +190,7 @@ impl Words {
     }
 
     /// A whole number, which may be negative.
+    #[cfg(feature = "control")]
     fn number(&mut self, option: &str) -> Result<i64, String> {
         let next = self.list.as_slice().first();
         if self.value.is_none() && next.is_some_and(|word| word.parse::<i64>().is_ok()) {
@@ -223,63 +199,6 @@ impl Words {
         let word = self.value(option)?;
         word.parse().map_err(|_| format!("option {option} needs a whole number, not '{word}'"))
     }
-}
-
-/// Options of `control`.
-#[derive(Default)]
-struct ControlOptions {
-    id: Option<String>,
-    priority: Option<i64>,
-    then: Option<ExpireAction>,
-    once: bool,
-    json: bool,
-}
-
-const CONTROLS: &str = "set, show, pause, continue, force-continue, fail or delete";
-
-/// Words of the command line: those of a map with dashes, or as they are there.
-fn dashes(word: &str) -> String {
-    word.replace('-', "_")
-}
-
-/// `install`, `reboot`, `commit`, or the name of the state.
-fn point(word: &str) -> Result<Point, String> {
-    let point = match word {
-        "install" => Some(Point::Install),
-        "reboot" => Some(Point::Reboot),
-        "commit" => Some(Point::Commit),
-        other => Point::from_word(other),
-    };
-    point.ok_or_else(|| format!("there is no control point '{word}'; expected install, reboot or commit"))
-}
-
-/// The rest of `control`, and which options it takes.
-fn control(
-    plain: &mut impl Iterator<Item = String>,
-    options: ControlOptions,
-) -> Result<(Control, &'static [&'static str]), String> {
-    let ControlOptions { id, priority, then, once, json } = options;
-    let verb = plain.next().ok_or_else(|| format!("control needs a word more; expected {CONTROLS}"))?;
-    let who = Who { id: id.unwrap_or_else(|| OUR_ID.to_owned()), priority: priority.unwrap_or(0) };
-    let action = match verb.as_str() {
-        "set" => {
-            let source = plain.next().ok_or("control set needs a file, or - for standard input")?;
-            return Ok((Control::Set { source }, &[]));
-        }
-        "show" => return Ok((Control::Show { json }, &["--json"])),
-        "delete" => return Ok((Control::Delete(who), &["--id", "--priority"])),
-        other => Action::from_word(&dashes(other))
-            .ok_or_else(|| format!("control does not know '{other}'; expected {CONTROLS}"))?,
-    };
-    let points = plain.map(|word| point(&word)).collect::<Result<Vec<Point>, String>>()?;
-    if points.is_empty() {
-        return Err(format!("control {verb} needs at least one of install, reboot, commit"));
-    }
-    let takes: &[&str] = match action {
-        Action::Pause => &["--id", "--priority", "--then", "--once"],
-        Action::Continue | Action::ForceContinue | Action::Fail => &["--id", "--priority"],
-    };
-    Ok((Control::Say { who, action, points, then, once }, takes))
 }
 
 /// Reads the arguments (without the program's name).
@@ -299,7 +218,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Global, C
     let mut plain: Vec<String> = Vec::new();
     let mut standalone = Standalone::default();
     let (mut max_wait, mut if_due) = (None, false);
-    let mut of_control = ControlOptions::default();
+    #[cfg(feature = "control")]
+    let mut of_control = control::Options::default();
     let (mut given, mut only_plain) = (Vec::new(), false);
     while let Some(word) = words.list.next() {
         if only_plain || word == "-" || !word.starts_with('-') {
@@ -357,28 +277,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Global, C
                 if_due = true;
                 given.push(option.clone());
             }
-            "--id" => {
-                of_control.id = Some(words.value(&option)?);
-                given.push(option.clone());
-            }
-            "--priority" => {
-                of_control.priority = Some(words.number(&option)?);
-                given.push(option.clone());
-            }
-            "--then" => {
-                let word = words.value(&option)?;
-                let then = ExpireAction::from_word(&dashes(&word)).ok_or_else(|| {
-                    format!("--then cannot be '{word}'; expected continue, force-continue or fail")
-                })?;
-                of_control.then = Some(then);
-                given.push(option.clone());
-            }
-            "--once" => {
-                of_control.once = true;
-                given.push(option.clone());
-            }
-            "--json" => {
-                of_control.json = true;
+            #[cfg(feature = "control")]
+            "--id" | "--priority" | "--then" | "--once" | "--json" => {
+                of_control.take(&option, &mut words)?;
                 given.push(option.clone());
             }
             "-install" | "-commit" | "-rollback" | "-daemon" | "-bootstrap" | "-check-update"
@@ -401,6 +302,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Global, C
     }
     let mut plain = plain.into_iter();
     let Some(name) = plain.next() else { return Ok((global, Command::Help)) };
+    #[cfg_attr(not(feature = "control"), allow(unused_mut, reason = "`control` has words of its own"))]
     let mut takes: &[&str] = match name.as_str() {
         "check" => &["--max-wait", "--if-due"],
         "install" | "resume" => &["--reboot-exit-code", "--stop-before"],
@@ -421,11 +323,17 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Global, C
         "resume" => Command::Resume(standalone),
         "show-artifact" => Command::ShowArtifact,
         "show-provides" => Command::ShowProvides,
+        "board" => Command::Board,
         "send-inventory" => Command::SendInventory,
         "check-update" => Command::CheckUpdate,
         "bootstrap" => Command::Bootstrap,
+        #[cfg(not(feature = "control"))]
         "control" => {
-            let (control, options) = control(&mut plain, of_control)?;
+            return Err("this thimble was built without update control (feature `control`)".into());
+        }
+        #[cfg(feature = "control")]
+        "control" => {
+            let (control, options) = control::parse(&mut plain, of_control)?;
             takes = options;
             Command::Control(control)
         }
@@ -444,6 +352,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Global, C
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "control")]
+    use thimble::agent::control::{Action, ExpireAction, Point};
 
     fn words(text: &str) -> Result<(Global, Command), String> {
         parse(text.split_whitespace().map(OsString::from))
@@ -477,6 +387,24 @@ mod tests {
             ("--skipverify=1 daemon", "takes no value"),
             ("-daemon", "old form"),
             ("--frobnicate daemon", "unknown option --frobnicate"),
+        ] {
+            let error = words(text).expect_err(text);
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[cfg(not(feature = "control"))]
+    #[test]
+    fn control_is_missing_by_name_where_it_was_left_out() {
+        assert!(words("control show").expect_err("not there").contains("built without update control"));
+        assert!(words("check --id x").expect_err("not there").contains("unknown option --id"));
+        assert!(!HELP.concat().contains("control"), "{}", HELP.concat());
+    }
+
+    #[cfg(feature = "control")]
+    #[test]
+    fn mistakes_of_control_are_named() {
+        for (text, says) in [
             ("control", "expected set, show"),
             ("control set", "needs a file"),
             ("control set a b", "unexpected argument 'b'"),
@@ -498,6 +426,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "control")]
     #[test]
     fn control_takes_points_and_its_options_anywhere() {
         let (_, command) =

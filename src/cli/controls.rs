@@ -1,6 +1,7 @@
 //! The update control maps behind the port, and who waits for a change of them.
 
 use super::setup::Place;
+use std::path::PathBuf;
 use thimble::agent::control::{ControlMap, Lifetimes, Point, Pool, Refused};
 use thimble::error::Result;
 use thimble::ports::{Controls, Decision};
@@ -20,6 +21,11 @@ pub fn lives(place: &Place) -> Lifetimes {
 /// The maps of this device.
 pub fn pool_store(place: &Place) -> PoolStore {
     PoolStore::open(&place.dirs.datastore, &clock::boot_id(&place.root), lives(place))
+}
+
+/// Directories in which something happens when the maps change.
+pub fn directories(place: &Place) -> [PathBuf; 2] {
+    pool_store(place).directories()
 }
 
 /// The maps, for the driver.

@@ -68,6 +68,9 @@ impl Host for Machine {
     }
 
     fn wait_or_controls(&mut self, until: Duration) -> Woke {
+        if cfg!(not(feature = "control")) {
+            return self.wait(until);
+        }
         let Some(watch) = &mut self.watch else {
             let [store, drop_ins] = self.controls.clone();
             let watch = Watch::new(store, drop_ins);
@@ -87,13 +90,15 @@ impl Host for Machine {
                 return Woke::Time;
             }
             let waited = match watch {
-                Ok(watch) if watch.happened() => return Woke::Controls,
-                Ok(watch) => signal::poll(&[(watch.fd(), For::Reading)], Some(left)),
+                Ok(watch) => match signal::poll(&[(watch.fd(), For::Reading)], Some(left)) {
+                    Ok([true]) if watch.happened() => return called().unwrap_or(Woke::Controls),
+                    waited => waited.map(|_| ()),
+                },
                 Err(_) if left > LOOK => match signal::poll(&[], Some(LOOK)) {
                     Ok(_) => return called().unwrap_or(Woke::Controls),
                     Err(e) => Err(e),
                 },
-                Err(_) => signal::poll(&[], Some(left)),
+                Err(_) => signal::poll(&[], Some(left)).map(|_| ()),
             };
             if waited.is_err() {
                 return Woke::Time;
@@ -155,7 +160,7 @@ impl Host for Machine {
 impl Machine {
     /// The one of this place.
     pub fn new(place: &Place) -> Machine {
-        let controls = controls::pool_store(place).directories();
+        let controls = controls::directories(place);
         Machine { root: place.root.clone(), log_dir: place.log_dir(), controls, watch: None }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use thimble::agent::Record;
-use thimble::error::{Error, Result};
+use thimble::error::Result;
 use thimble::ports::Journal;
 use thimble::store::{Durable, Loaded};
 use thimble::sys::file;
@@ -27,14 +27,15 @@ impl JournalFile {
     ///
     /// # Errors
     /// When it cannot be read.
+    #[cfg(feature = "control")]
     pub fn look(&self) -> Result<Option<Record>> {
         match self.record.look()? {
             Loaded::Content(content) if !content.is_empty() => {
                 let record = Record::decode(&content);
-                record.map(Some).map_err(|why| Error::new("JOURNAL-RECORD", why.0))
+                record.map(Some).map_err(|why| thimble::error::Error::new("JOURNAL-RECORD", why.0))
             }
             Loaded::Content(_) | Loaded::Nothing => Ok(None),
-            Loaded::Damaged(what) => Err(Error::new("STORE-DAMAGED", what)),
+            Loaded::Damaged(what) => Err(thimble::error::Error::new("STORE-DAMAGED", what)),
         }
     }
 

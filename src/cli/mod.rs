@@ -1,7 +1,13 @@
 //! What the program does for each command: builds the real world out of the adapters and hands it to the driver.
 
 pub mod args;
+mod board;
+#[cfg(feature = "control")]
 mod control;
+#[cfg(feature = "control")]
+mod controls;
+#[cfg(not(feature = "control"))]
+#[path = "no_controls.rs"]
 mod controls;
 mod depot;
 mod host;
@@ -44,7 +50,7 @@ pub fn complain(line: &str) {
 pub fn run(global: &Global, command: Command) -> ExitCode {
     match &command {
         Command::Help => {
-            say(args::HELP.trim_end());
+            say(args::HELP.concat().trim_end());
             return ExitCode::SUCCESS;
         }
         Command::Version => {
@@ -104,6 +110,7 @@ fn with_place(global: &Global, command: Command) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Board => Ok(board::show(&place)),
         Command::SendInventory => send_inventory(place),
         Command::CheckUpdate => match store::holder(&place.dirs.datastore) {
             Some((pid, what)) if what == managed::DAEMON => wake(pid, false),
@@ -112,6 +119,7 @@ fn with_place(global: &Global, command: Command) -> Result<ExitCode> {
                 "no thimble daemon works on this data store; `thimble check` asks for a deployment by itself",
             )),
         },
+        #[cfg(feature = "control")]
         Command::Control(what) => control::run(&place, what),
         Command::Bootstrap => bootstrap(place, global.force_bootstrap),
         Command::Help | Command::Version => Ok(ExitCode::SUCCESS),
@@ -159,7 +167,9 @@ fn bootstrap(place: Place, force: bool) -> Result<ExitCode> {
         thimble::sys::file::remove(&key)
             .map_err(|e| Error::new("KEY", format!("cannot remove the device key {}: {e}", key.display())))?;
     }
-    server::client(&place)?.authorize().map_err(|fault| fault.error)?;
+    let mut client = server::client(&place)?;
+    client.keep_token(&server::token_file(&place));
+    client.authorize().map_err(|fault| fault.error)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,6 +14,7 @@ use thimble::ports::{self, Server};
 use thimble::server::{Client, Kind, LogBody, Proxies, Refresh, Settings, inventory};
 use thimble::store::{self, InstalledStore};
 use thimble::sys::file;
+use thimble::sys::stamp::Kept;
 
 /// The server, for this device.
 pub struct DeviceApi {
@@ -22,6 +23,9 @@ pub struct DeviceApi {
     /// One-shot use: what earlier runs have sent, and when. The first inventory of a run is left out if nothing has
     /// changed and its interval has not passed (decision 22).
     pub times: Option<Times>,
+    /// What every question for a deployment holds.
+    installed: Kept<agent::Installed, 2>,
+    device_type: Kept<String, 1>,
 }
 
 /// The client's settings out of the configuration.
@@ -57,7 +61,8 @@ pub fn client(place: &Place) -> Result<Client> {
 impl DeviceApi {
     /// For this place.
     pub fn new(place: Rc<Place>, client: Rc<RefCell<Client>>) -> DeviceApi {
-        DeviceApi { place, client, times: None }
+        let (installed, device_type) = Default::default();
+        DeviceApi { place, client, times: None, installed, device_type }
     }
 
     /// One-shot use: goes on with the token of an earlier run (decision 22).
@@ -65,17 +70,23 @@ impl DeviceApi {
         self.client.borrow_mut().load_token(&token_file(&self.place));
     }
 
-    /// Leaves the token for the next run.
-    pub fn save_token(&self) {
-        self.client.borrow_mut().save_token(&token_file(&self.place));
+    /// Keeps the tokens of this run for others: one-shot runs, applications (decision 22).
+    pub fn keep_token(&self) {
+        self.client.borrow_mut().keep_token(&token_file(&self.place));
     }
 
-    fn installed(&self) -> Result<agent::Installed> {
-        installed(&self.place)
+    fn installed(&mut self) -> Result<agent::Installed> {
+        let store = InstalledStore::new(&self.place.dirs.datastore);
+        let [one, other] = store.files();
+        self.installed.get([one, other], || installed(&self.place))
+    }
+
+    fn device_type(&mut self) -> Result<String> {
+        self.device_type.get([&self.place.device_type_file()], || self.place.device_type())
     }
 
     /// Scripts and built-ins (II-22): a script's value wins, except for what only we can know.
-    fn attributes(&self) -> Result<BTreeMap<String, Vec<String>>> {
+    fn attributes(&mut self) -> Result<BTreeMap<String, Vec<String>>> {
         let mut all = inventory::collect(&self.place.dirs.data.join("inventory"));
         let installed = self.installed()?;
         all.entry("rootfs_type".into()).or_insert_with(|| vec![rootfs_type(&self.place)]);
@@ -88,13 +99,14 @@ impl DeviceApi {
             all.entry(key).or_insert_with(|| vec![value]);
         }
         all.insert("artifact_name".into(), vec![installed.name]);
-        all.insert("device_type".into(), vec![self.place.device_type()?]);
+        all.insert("device_type".into(), vec![self.device_type()?]);
         all.insert("mender_client_version".into(), vec![format!("thimble {}", env!("CARGO_PKG_VERSION"))]);
         Ok(all)
     }
 }
 
-fn token_file(place: &Place) -> PathBuf {
+/// Where the token is kept.
+pub fn token_file(place: &Place) -> PathBuf {
     file::below(&place.root, "/run/thimble-token")
 }
 
@@ -181,7 +193,7 @@ impl Server for DeviceApi {
 
     fn next_deployment(&mut self) -> std::result::Result<Option<ports::Next>, ports::Fault> {
         let provides = self.installed().map_err(ports::Fault::Other)?.all();
-        let device_type = self.place.device_type().map_err(ports::Fault::Other)?;
+        let device_type = self.device_type().map_err(ports::Fault::Other)?;
         let offer = self.client.borrow_mut().next_deployment(&provides, &device_type).map_err(fault)?;
         if let Some(times) = &mut self.times {
             times.checked();

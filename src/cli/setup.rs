@@ -4,6 +4,7 @@ use super::args::Global;
 use crate::cli::journal::JournalFile;
 use std::path::{Path, PathBuf};
 use thimble::artifact::{self, Options};
+use thimble::board::{self, Identity, Plan};
 use thimble::config::{self, Config, Directories, Files};
 use thimble::error::{Error, Result};
 use thimble::store::{self, Installed, InstalledStore, UNKNOWN};
@@ -73,12 +74,25 @@ impl Place {
         }
     }
 
+    /// Which board this is.
+    pub fn identity(&self) -> Identity {
+        board::identify(&self.config, &self.root)
+    }
+
+    /// The configuration, completed by the board.
+    pub fn plan(&self, identity: &Identity) -> Plan {
+        board::plan(&self.config, identity.board, &self.root)
+    }
+
+    /// Where the device's type is.
+    pub fn device_type_file(&self) -> PathBuf {
+        let configured = self.config.device_type_file.clone();
+        configured.unwrap_or_else(|| self.dirs.datastore.join("device_type"))
+    }
+
     /// The device's type (CF-19).
     pub fn device_type(&self) -> Result<String> {
-        match &self.config.device_type_file {
-            Some(path) => store::device_type(path),
-            None => store::device_type(&self.dirs.datastore.join("device_type")),
-        }
+        store::device_type(&self.device_type_file())
     }
 
     /// Where deployment logs are.

@@ -6,9 +6,11 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::NO_BOARD;
 use super::keys::{self, EITHER_OR, KEYS, Kind, MAX_SECONDS};
 use crate::error::{Context, Error, Result};
 use crate::json::{self, Number, Object, Value};
+use thimble_boards::{ALL, by_name};
 
 /// Longest configuration file, in bytes.
 const LIMIT: u64 = 1 << 20;
@@ -200,6 +202,17 @@ impl Reader<'_> {
                 }
                 other => Err(self.wrong(key, &format!("one of {}", allowed.join(", ")), other, way)),
             },
+            Kind::Board => match value {
+                Value::String(text)
+                    if text.is_empty() || text == NO_BOARD || by_name(ALL, text).is_some() =>
+                {
+                    Ok(Given::Text(text.clone()))
+                }
+                other => {
+                    let names: Vec<&str> = ALL.iter().map(|b| b.name).chain([NO_BOARD]).collect();
+                    Err(self.wrong(key, &format!("one of {}", names.join(", ")), other, way))
+                }
+            },
             Kind::Texts => self.texts(key, value, way),
             Kind::Servers => self.servers(key, value, way),
         }
@@ -296,7 +309,7 @@ impl Reader<'_> {
             Value::Number(_) => json::write(found),
             Value::String(text) if text.is_empty() => "an empty string".to_owned(),
             // Elsewhere a string is not shown: it may be a secret under the wrong name.
-            Value::String(text) if key == "DeviceTier" || key == "BootEnvironment.Adapter" => {
+            Value::String(text) if ["Board", "DeviceTier", "BootEnvironment.Adapter"].contains(&key) => {
                 format!("'{}'", text.chars().take(40).flat_map(char::escape_debug).collect::<String>())
             }
             other => json::kind(other).to_owned(),
@@ -344,6 +357,9 @@ fn check_url(text: &str) -> std::result::Result<String, &'static str> {
     let Some(rest) = ["https://", "http://"].iter().find_map(|s| lower.strip_prefix(s)) else {
         return Err("has no scheme; expected https://HOST or http://HOST");
     };
+    if cfg!(not(feature = "tls")) && lower.starts_with("https:") {
+        return Err("needs TLS, and this thimble was built without it (feature `tls`)");
+    }
     if rest.contains(['?', '#']) {
         return Err("has a query or a fragment; expected https://HOST[:PORT][/PATH]");
     }

@@ -5,8 +5,12 @@
 //! | `mod` | the loop, and what is quickly done |
 //! | `waits` | waits between tries, waited out or recorded |
 //! | `errands` | what the server is asked and told |
-//! | `control` | update control maps: decisions and pauses |
+//! | `control` | update control maps: decisions and pauses (`no_control`: a build without) |
 
+#[cfg(feature = "control")]
+mod control;
+#[cfg(not(feature = "control"))]
+#[path = "no_control.rs"]
 mod control;
 mod errands;
 mod waits;
@@ -98,6 +102,7 @@ pub struct Driver<'a> {
     deployment: Option<bool>,
     failed: bool,
     /// A pause begins: when its next decision is due.
+    #[cfg(feature = "control")]
     paused: Option<control::Due>,
 }
 
@@ -134,6 +139,7 @@ impl<'a> Driver<'a> {
             waited: Duration::ZERO,
             deployment: None,
             failed: false,
+            #[cfg(feature = "control")]
             paused: None,
         }
     }

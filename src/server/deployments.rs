@@ -175,6 +175,9 @@ impl Client {
     /// Asks for the update control map of a deployment again (SA-79). [`Kind::NotFound`]: there is no such deployment
     /// any more. An answer without a map is an error ([`Kind::Protocol`]).
     pub fn control_map(&mut self, id: &str) -> std::result::Result<ControlMap, Fault> {
+        if cfg!(not(feature = "control")) {
+            return Err(Fault { kind: Kind::Protocol, error: no_control() });
+        }
         let path = format!("{V2}/{}/update_control_map", usable(id)?);
         let call = Call { method: "GET", path: &path, body: Payload::None, limit: CONTROL_MAP };
         let answer = self.call(call)?;
@@ -222,14 +225,27 @@ fn question(provides: &BTreeMap<String, String>, device_type: &str) -> String {
         body.push(':');
         json::quote(&mut body, value);
     }
-    // Without it the server keeps its maps to itself (K41).
-    body.push_str("},\"update_control_map\":true}");
+    body.push('}');
+    if cfg!(feature = "control") {
+        // Without it the server keeps its maps to itself (K41).
+        body.push_str(",\"update_control_map\":true");
+    }
+    body.push('}');
     body
+}
+
+fn no_control() -> Error {
+    let text = "the server holds an update control map over the deployment, which nobody asked for: this thimble was \
+                built without update control (feature `control`)";
+    Error::new("CONTROL-MISSING", text)
 }
 
 /// The member `update_control_map` of an answer.
 fn control_map(answer: &Value) -> Result<Option<ControlMap>> {
     let Some(value) = json::get(answer, "update_control_map") else { return Ok(None) };
+    if cfg!(not(feature = "control")) {
+        return if matches!(value, Value::Null) { Ok(None) } else { Err(no_control()) };
+    }
     ControlMap::parse(value).map_err(|e| Error::new("CONTROL-MAP", format!("the server's {e}")))
 }
 

@@ -7,7 +7,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls_pki_types::pem::{PemObject, SectionKind};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;

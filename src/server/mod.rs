@@ -10,7 +10,7 @@
 //! | `script` | runs such a script and reads its `key=value` lines |
 //! | `keys`, `der` | the device's key file, signatures, the few DER structures that they need |
 //! | `http` | one request and its bounded answer; every error gets its words here |
-//! | `wire`, `tls` | the connection below it: sockets, waiting, SIGTERM; certificates |
+//! | `wire`, `tls` | the connection below it: sockets, waiting, SIGTERM; certificates (`no_tls`: a build without) |
 //! | `proxy`, `tunnel` | which requests take a way through a proxy, and how |
 //! | `url` | server addresses, joining, redirects |
 
@@ -26,6 +26,10 @@ mod keys;
 mod link;
 mod proxy;
 mod script;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
 mod tls;
 mod tunnel;
 mod url;
@@ -154,13 +158,13 @@ impl From<Fault> for Error {
     }
 }
 
-/// Talks to the server. Holds the token, in memory (SA-23), and for one-shot runs in `/run`.
+/// Talks to the server. Holds the token, in memory (SA-23), and if asked to in `/run`.
 pub struct Client {
     settings: Settings,
     servers: Vec<String>,
     http: Http,
     session: Option<auth::Session>,
-    /// Where the token is kept for later runs, if it is.
+    /// Where the token is kept for others, if it is.
     token_file: Option<PathBuf>,
     /// The server that has no v2 deployments API (decision 12).
     without_v2: Option<String>,

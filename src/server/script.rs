@@ -61,9 +61,9 @@ fn capture(path: &Path, time: Duration) -> io::Result<Output> {
         if running.ended()?.is_some() || left.is_zero() || signal::terminate() {
             break;
         }
-        let mut wanted = running.wanted().to_vec();
-        wanted.push((if open { pipe.as_raw_fd() } else { -1 }, For::Reading));
-        signal::poll(&wanted, Some(left))?;
+        let [out, err, input, end] = running.wanted();
+        let ours = (if open { pipe.as_raw_fd() } else { -1 }, For::Reading);
+        signal::poll(&[out, err, input, end, ours], Some(left))?;
     }
     let finished = running.finish()?;
     if open {

@@ -11,9 +11,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    SignatureScheme, Stream,
 };
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,9 @@ const BUNDLES: [&str; 3] =
 
 /// Sessions to resume: one per server and one for the storage is all that there is.
 const SESSIONS: usize = 4;
+
+/// A rustls configuration, for all connections.
+pub(super) type Config = ClientConfig;
 
 /// What the configuration says about trust; turned into a rustls configuration when it is first needed.
 #[derive(Debug)]
@@ -63,7 +67,7 @@ impl Trust {
     }
 
     /// Reads the certificates and builds the configuration.
-    pub(super) fn config(&self) -> Result<ClientConfig> {
+    pub(super) fn config(&self) -> Result<Config> {
         let provider = Arc::new(ring::default_provider());
         let verifier = self.verifier(&provider)?;
         let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock))
@@ -182,6 +186,73 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     })
 }
 
+/// One TLS connection, without the socket below it.
+pub(super) struct Session(Box<ClientConnection>);
+
+impl Session {
+    /// Shakes hands over the socket.
+    pub(super) fn open(
+        config: Arc<ClientConfig>,
+        host: &str,
+        socket: &mut (impl Read + Write),
+    ) -> io::Result<Session> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| {
+            let text = format!("`{host}` cannot be the name in a certificate: {e}");
+            io::Error::other(Error::new("TLS-NAME", text))
+        })?;
+        let mut tls = ClientConnection::new(config, name).map_err(|e| io::Error::other(explain(&e, host)))?;
+        while tls.is_handshaking() {
+            let moved = if tls.wants_write() {
+                tls.write_tls(socket)
+            } else {
+                tls.read_tls(socket).and_then(|count| match tls.process_new_packets() {
+                    Ok(_) => Ok(count),
+                    Err(e) => {
+                        // It should hear why. If it does not, that changes nothing.
+                        let _ = tls.write_tls(socket);
+                        Err(io::Error::other(e))
+                    }
+                })
+            };
+            if moved.map_err(|e| explain_io(e, host))? == 0 {
+                let text = format!(
+                    "`{host}` closed the connection in the middle of the TLS handshake: is it https://, is the port right?"
+                );
+                return Err(io::Error::other(Error::new("TLS-HANDSHAKE", text)));
+            }
+        }
+        // The last message of TLS 1.3's handshake is ours: it goes out together with the request.
+        Ok(Session(Box::new(tls)))
+    }
+
+    /// Sends all of both parts, in one write if the socket takes them.
+    pub(super) fn write_all(
+        &mut self,
+        socket: &mut (impl Read + Write),
+        parts: [&[u8]; 2],
+        host: &str,
+    ) -> io::Result<()> {
+        let tls = &mut *self.0;
+        let [first, second] = parts;
+        let buffered = tls.writer().write_all(first).and_then(|()| tls.writer().write_all(second));
+        buffered.map_err(|e| explain_io(e, host))?;
+        while tls.wants_write() {
+            tls.write_tls(socket).map_err(|e| explain_io(e, host))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what there is; waits for at least one byte.
+    pub(super) fn read(
+        &mut self,
+        socket: &mut (impl Read + Write),
+        buffer: &mut [u8],
+        host: &str,
+    ) -> io::Result<usize> {
+        Stream::new(&mut *self.0, socket).read(buffer).map_err(|e| explain_io(e, host))
+    }
+}
+
 /// The time that certificates are judged by. The only place: a clock floor would go here.
 pub(super) fn now() -> u64 {
     clock::wall()
@@ -259,7 +330,7 @@ fn is_ca(e: &CertificateError) -> bool {
 }
 
 /// As [`explain`], for an I/O error that may hold a TLS error; other errors stay as they are.
-pub(super) fn explain_io(e: io::Error, host: &str) -> io::Error {
+fn explain_io(e: io::Error, host: &str) -> io::Error {
     match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(tls) => io::Error::other(explain(tls, host)),
         None => e,
@@ -267,7 +338,7 @@ pub(super) fn explain_io(e: io::Error, host: &str) -> io::Error {
 }
 
 /// What TLS refused, in words that say what to do.
-pub(super) fn explain(e: &rustls::Error, host: &str) -> Error {
+fn explain(e: &rustls::Error, host: &str) -> Error {
     use rustls::Error as Tls;
     let date = |t: &UnixTime| clock::rfc3339(t.as_secs()).chars().take(10).collect::<String>();
     let (code, text) = match e {

@@ -3,6 +3,9 @@
 use crate::error::{Error, Result};
 use ureq::http::Uri;
 
+/// Why https cannot be spoken, where it cannot.
+pub(super) const NO_TLS: &str = "needs TLS, and this thimble was built without it (feature `tls`)";
+
 /// Checks a server URL of the configuration (SA-2..4) and removes the slashes at its end.
 pub(super) fn server(text: &str) -> Result<String> {
     let wrong = |why: &str| {
@@ -25,6 +28,9 @@ pub(super) fn server(text: &str) -> Result<String> {
 pub(super) fn check(text: &str) -> std::result::Result<Uri, String> {
     if !text.starts_with("http://") && !text.starts_with("https://") {
         return Err("does not begin with https:// or http://".into());
+    }
+    if cfg!(not(feature = "tls")) && text.starts_with("https://") {
+        return Err(NO_TLS.into());
     }
     let uri: Uri = text.parse().map_err(|e| format!("is not a valid URL ({e})"))?;
     let Some(authority) = uri.authority() else {

@@ -5,14 +5,13 @@
 
 use super::http::Limits;
 use super::proxy::{Proxies, Proxy};
-use super::tls::{self, Trust};
+use super::tls::{self, Session, Trust};
 use super::{tunnel, url};
 use crate::error::Error;
 use crate::sys::net;
 use crate::sys::signal::{self, For};
-use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, OnceLock};
@@ -29,6 +28,9 @@ pub(super) const INTERRUPTED: &str = "INTERRUPTED";
 
 /// Size of the input and of the output buffer; also the largest head of an answer.
 pub(super) const BUFFER: usize = 16 * 1024;
+
+/// How much of a request waits for the rest of it.
+const HELD: usize = 4 * 1024;
 
 pub(super) fn interrupted() -> Error {
     Error::new(INTERRUPTED, "told to end while talking to the server")
@@ -69,7 +71,7 @@ impl Resolver for Lookup {
 pub(super) struct Dial {
     trust: Trust,
     proxies: Arc<Proxies>,
-    tls: OnceLock<Arc<ClientConfig>>,
+    tls: OnceLock<Arc<tls::Config>>,
     limits: Limits,
 }
 
@@ -85,7 +87,7 @@ impl Dial {
     }
 
     /// The CA bundle is read only when the first https connection is made.
-    fn tls(&self) -> io::Result<Arc<ClientConfig>> {
+    fn tls(&self) -> io::Result<Arc<tls::Config>> {
         if let Some(config) = self.tls.get() {
             return Ok(config.clone());
         }
@@ -140,44 +142,61 @@ impl Connector for Dial {
                     tunnel::open(&mut socket, proxy, &host, port)?;
                 }
                 socket.limit(Some(self.limits.connect), ureq::Timeout::Connect);
-                Some(Box::new(handshake(config, &host, &mut socket)?))
+                Some(Session::open(config, &host, &mut socket)?)
             }
         };
-        let buffers = LazyBuffers::new(BUFFER, BUFFER);
-        Ok(Some(Line { socket, tls, plain_proxy, host, buffers }))
+        let way = Way { socket, tls, plain_proxy, host, held: Vec::new() };
+        Ok(Some(Line { way, buffers: LazyBuffers::new(BUFFER, BUFFER) }))
     }
-}
-
-fn handshake(config: Arc<ClientConfig>, host: &str, socket: &mut Socket) -> io::Result<ClientConnection> {
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| {
-        io::Error::other(Error::new("TLS-NAME", format!("`{host}` cannot be the name in a certificate: {e}")))
-    })?;
-    let mut tls =
-        ClientConnection::new(config, name).map_err(|e| io::Error::other(tls::explain(&e, host)))?;
-    while tls.is_handshaking() {
-        let (read, written) = tls.complete_io(socket).map_err(|e| tls::explain_io(e, host))?;
-        if (read, written) == (0, 0) {
-            let text = format!("`{host}` closed the connection in the middle of the TLS handshake");
-            return Err(io::Error::other(Error::new("TLS-HANDSHAKE", text)));
-        }
-    }
-    Ok(tls)
 }
 
 /// One connection. Never kept for a second request: between polls nothing may cost memory, and a TLS session is
 /// resumed cheaply.
 pub(super) struct Line {
+    way: Way,
+    buffers: LazyBuffers,
+}
+
+/// How bytes get to the server.
+struct Way {
     socket: Socket,
-    tls: Option<Box<ClientConnection>>,
+    tls: Option<Session>,
     /// A proxy that still has to be told the whole address, and the server in it.
     plain_proxy: Option<(Arc<Proxy>, String)>,
     host: String,
-    buffers: LazyBuffers,
+    /// What waits to be sent with what comes after it: head and body of a small request are one write.
+    held: Vec<u8>,
+}
+
+impl Way {
+    /// Sends what is held, then this.
+    fn send(&mut self, output: &[u8]) -> io::Result<()> {
+        let held = std::mem::take(&mut self.held);
+        if let Some((proxy, origin)) = self.plain_proxy.take() {
+            return self.socket.write_all(&tunnel::whole_address(
+                &[&held, output].concat(),
+                &origin,
+                &proxy,
+            )?);
+        }
+        let Some(tls) = &mut self.tls else {
+            self.socket.write_all(&held)?;
+            return self.socket.write_all(output);
+        };
+        tls.write_all(&mut self.socket, [&held, output], &self.host)
+    }
+
+    fn receive(&mut self, input: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.read(input),
+            Some(tls) => tls.read(&mut self.socket, input, &self.host),
+        }
+    }
 }
 
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Line to {}", self.host)
+        write!(f, "Line to {}", self.way.host)
     }
 }
 
@@ -188,36 +207,22 @@ impl Transport for Line {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
         let timeout = timeout.for_write();
-        self.socket.limit(exact(timeout), timeout.reason);
+        self.way.socket.limit(exact(timeout), timeout.reason);
         let output = &self.buffers.output()[..amount];
-        match &mut self.tls {
-            None => match self.plain_proxy.take() {
-                None => self.socket.write_all(output)?,
-                Some((proxy, origin)) => {
-                    self.socket.write_all(&tunnel::whole_address(output, &origin, &proxy)?)?;
-                }
-            },
-            Some(tls) => {
-                let mut stream = rustls::Stream::new(&mut **tls, &mut self.socket);
-                stream
-                    .write_all(output)
-                    .and_then(|()| stream.flush())
-                    .map_err(|e| tls::explain_io(e, &self.host))?;
-            }
+        if self.way.held.len() + output.len() <= HELD {
+            self.way.held.extend_from_slice(output);
+            return Ok(());
         }
-        Ok(())
+        Ok(self.way.send(output)?)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         let timeout = timeout.for_read();
-        self.socket.limit(exact(timeout), timeout.reason);
-        let input = self.buffers.input_append_buf();
-        let count = match &mut self.tls {
-            None => self.socket.read(input)?,
-            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.socket)
-                .read(input)
-                .map_err(|e| tls::explain_io(e, &self.host))?,
-        };
+        self.way.socket.limit(exact(timeout), timeout.reason);
+        if !self.way.held.is_empty() {
+            self.way.send(&[])?;
+        }
+        let count = self.way.receive(self.buffers.input_append_buf())?;
         self.buffers.input_appended(count);
         Ok(count > 0)
     }
@@ -227,7 +232,7 @@ impl Transport for Line {
     }
 
     fn is_tls(&self) -> bool {
-        self.tls.is_some()
+        self.way.tls.is_some()
     }
 }
 
@@ -253,8 +258,6 @@ impl Socket {
         if let Some(e) = socket.stream.take_error()? {
             return Err(e);
         }
-        // Requests are written whole; waiting for more to send would only delay them.
-        socket.stream.set_nodelay(true)?;
         Ok(socket)
     }
 
@@ -291,20 +294,35 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Socket {
+    /// Writes if there is room, else waits for it.
+    fn put(
+        &mut self,
+        length: usize,
+        mut write: impl FnMut(&mut TcpStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         while !self.deaf {
-            self.wait(For::Writing)?;
-            match self.stream.write(bytes) {
+            match write(&mut self.stream) {
                 Err(e) => match e.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => self.wait(For::Writing)?,
                     io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.deaf = true,
                     _ => return Err(e),
                 },
                 done => return done,
             }
         }
-        Ok(bytes.len())
+        Ok(length)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.put(bytes.len(), |stream| stream.write(bytes))
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let length = parts.iter().map(|part| part.len()).sum();
+        self.put(length, |stream| stream.write_vectored(parts))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -16,6 +16,9 @@ use crate::sys::file::{self, Lock};
 /// How long others may hold the lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
+/// Name and kind of the record of update control maps in the data store.
+pub const CONTROL_RECORD: (&str, [u8; 4]) = ("thimble-control", *b"THC1");
+
 /// When, and how long maps live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
@@ -119,6 +122,11 @@ impl PoolStore {
         [self.datastore.clone(), self.drop_ins.directory().to_owned()]
     }
 
+    /// Why files in the directory for dropped-in maps are not used; `None`: they are.
+    pub fn drop_in_trouble(&self) -> Option<String> {
+        self.drop_ins.trouble()
+    }
+
     fn warn_of_lifetimes(&mut self) {
         if self.lives.normal.is_zero() && !std::mem::replace(&mut self.warned, true) {
             log::warn!(
@@ -129,7 +137,7 @@ impl PoolStore {
     }
 
     fn record(&self) -> Durable {
-        Durable::new(&self.datastore, "thimble-control", *b"THC1")
+        Durable::new(&self.datastore, CONTROL_RECORD.0, CONTROL_RECORD.1)
     }
 
     /// Somebody has saved something, sometime.

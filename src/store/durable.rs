@@ -90,6 +90,11 @@ impl Durable {
         Durable { copies, magic, seen: None, writes: 0 }
     }
 
+    /// The files of its two copies.
+    pub fn files(&self) -> &[PathBuf; 2] {
+        &self.copies
+    }
+
     /// The newest valid content. One damaged copy: the other one is used, with a warning in the log. Nothing
     /// usable: the files are renamed to `*.broken` (replacing older ones) and reported.
     ///

@@ -1,7 +1,7 @@
 //! What is installed: name, group and provides of the running software (AF-51), as JSON in a durable record.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::durable::{Durable, Loaded};
 use crate::error::Result;
@@ -31,6 +31,11 @@ impl InstalledStore {
     /// In the data store `datastore`. Touches nothing yet.
     pub fn new(datastore: &Path) -> InstalledStore {
         InstalledStore { record: Durable::new(datastore, "thimble-artifact", *b"THA1") }
+    }
+
+    /// The files that it is in.
+    pub fn files(&self) -> &[PathBuf; 2] {
+        self.record.files()
     }
 
     /// What is installed. A damaged record is set aside and logged; the name is then [`UNKNOWN`], and stays so

@@ -17,9 +17,10 @@ use std::borrow::Cow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-pub use control_pool::{Moment, PoolStore};
+pub use control_pool::{CONTROL_RECORD, Moment, PoolStore};
 pub use deployment_log::DeploymentLog;
 pub use device_type::device_type;
+pub use drop_ins::CONTROL_DROP_INS;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub use durable::fuzz;

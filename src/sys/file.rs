@@ -49,7 +49,8 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Reads a file of at most `limit` bytes; a longer one is an error (`InvalidData`).
 pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
+    // Most files fit at once: without room, the first reads would be for 32 bytes each.
+    let mut content = Vec::with_capacity(usize::try_from(limit + 1).unwrap_or(4096).min(4096));
     File::open(path)?.take(limit + 1).read_to_end(&mut content)?;
     if content.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {limit} bytes")));
@@ -142,12 +143,10 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
 
 /// Makes reads and writes on a descriptor return instead of waiting.
 pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
-    // SAFETY: plain system calls on a descriptor that the caller holds open.
-    unsafe {
-        let flags = libc::fcntl(fd, libc::F_GETFL);
-        if flags < 0 || libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) < 0 {
-            return Err(io::Error::last_os_error());
-        }
+    let mut on: libc::c_int = 1;
+    // SAFETY: reads one number, which outlives the call.
+    if unsafe { libc::ioctl(fd, libc::FIONBIO, &raw mut on) } < 0 {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }

@@ -3,8 +3,10 @@
 pub mod block;
 pub mod clock;
 pub mod file;
+pub mod mount;
 pub mod net;
 pub mod private;
 pub mod process;
 pub mod signal;
+pub mod stamp;
 pub mod watch;

@@ -160,9 +160,8 @@ impl Running {
         if let Some(dir) = &what.dir {
             command.current_dir(dir);
         }
-        // SAFETY: the function only makes a system call that is safe after fork.
-        unsafe { command.pre_exec(signal::unblock) };
-        let child = retry_busy(|| command.spawn())?;
+        // Nothing is done in the child before exec, so that the library can start it without fork (posix_spawn).
+        let child = retry_busy(|| signal::unblocked(|| command.spawn()))?;
         for fd in [
             child.stdin.as_ref().map(AsRawFd::as_raw_fd),
             child.stdout.as_ref().map(AsRawFd::as_raw_fd),
@@ -292,8 +291,8 @@ impl Running {
             if !open || left.is_zero() {
                 return;
             }
-            let wanted = self.wanted();
-            if signal::poll(&wanted[..2], Some(left)).is_err() {
+            let [out, err, ..] = self.wanted();
+            if signal::poll(&[out, err], Some(left)).is_err() {
                 return;
             }
         }

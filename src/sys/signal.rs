@@ -4,7 +4,7 @@
 //! So a wait cannot miss one, and no other system call has to cope with EINTR.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 static TERMINATE: AtomicBool = AtomicBool::new(false);
@@ -37,7 +37,7 @@ fn set(signals: &[libc::c_int]) -> libc::sigset_t {
 }
 
 /// Installs the handlers and blocks the signals outside [`poll`]. Called once, before anything waits; a second
-/// call does nothing. Child processes inherit the mask unless they call `unblock`.
+/// call does nothing. Child processes inherit the mask unless they are started `unblocked`.
 pub fn install() {
     if INSTALLED.swap(true, Ordering::Relaxed) {
         return;
@@ -61,15 +61,18 @@ pub(super) fn block_all_of_ours() {
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &blocked, std::ptr::null_mut()) };
 }
 
-/// For a child between fork and exec: lets all signals through again. A module that is told to end must hear of it, and
-/// what a script starts would inherit the mask for ever.
-pub(super) fn unblock() -> std::io::Result<()> {
+/// Starts a child with no signal blocked: a module that is told to end must hear of it, and what a script starts would
+/// inherit the mask for ever. The mask is ours for that moment, so that no code has to run between fork and exec and
+/// the child can be started without copying our memory (vfork). A signal that comes just then is noted as always.
+pub(super) fn unblocked<T>(start: impl FnOnce() -> T) -> T {
     let none = set(&[]);
-    // SAFETY: async-signal-safe; `none` is initialised and alive.
-    match unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
+    let mut ours = set(&OURS);
+    // SAFETY: both sets are initialised and alive.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, &mut ours) };
+    let started = start();
+    // SAFETY: as above.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &ours, std::ptr::null_mut()) };
+    started
 }
 
 /// SIGTERM, SIGINT or SIGQUIT came: end as soon as that is safe (U7).
@@ -101,25 +104,31 @@ pub enum For {
     Writing,
 }
 
+/// How long descriptors that are always ready may keep signals waiting, in milliseconds.
+const UNSEEN: u64 = 50;
+
+/// When signals were last let through, in milliseconds since boot.
+static LOOKED: AtomicU64 = AtomicU64::new(0);
+
 /// Waits until a descriptor is ready, a signal comes (of ours, or SIGCHLD) or the time is over. `None` waits for
 /// ever. Returns which descriptors are ready: all false after a signal or when the time is over. A negative
 /// descriptor is left out.
-pub fn poll(fds: &[(RawFd, For)], timeout: Option<Duration>) -> std::io::Result<Vec<bool>> {
+pub fn poll<const N: usize>(
+    fds: &[(RawFd, For); N],
+    timeout: Option<Duration>,
+) -> std::io::Result<[bool; N]> {
     install();
     // Test programs have many threads, and a signal may go to another one: look again after a while.
     #[cfg(test)]
     let timeout = Some(timeout.unwrap_or(Duration::MAX).min(Duration::from_millis(50)));
-    let mut list: Vec<libc::pollfd> = fds
-        .iter()
-        .map(|(fd, what)| libc::pollfd {
-            fd: *fd,
-            events: match what {
-                For::Reading => libc::POLLIN,
-                For::Writing => libc::POLLOUT,
-            },
-            revents: 0,
-        })
-        .collect();
+    let mut list = fds.map(|(fd, what)| libc::pollfd {
+        fd,
+        events: match what {
+            For::Reading => libc::POLLIN,
+            For::Writing => libc::POLLOUT,
+        },
+        revents: 0,
+    });
     let time = timeout.map(|t| {
         // SAFETY: timespec is plain data; zeroed first because some targets have padding members.
         let mut spec: libc::timespec = unsafe { std::mem::zeroed() };
@@ -130,20 +139,24 @@ pub fn poll(fds: &[(RawFd, For)], timeout: Option<Duration>) -> std::io::Result<
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     let mask = set(&[]);
     // SAFETY: `list` is valid for its length, `time` is null or points to a live timespec, `mask` is initialised.
-    let n = unsafe { libc::ppoll(list.as_mut_ptr(), list.len() as libc::nfds_t, time, &mask) };
-    if n > 0 {
-        // The kernel looks at the descriptors first: where one is always ready, a signal would never come through.
+    let n = unsafe { libc::ppoll(list.as_mut_ptr(), N as libc::nfds_t, time, &mask) };
+    let error = (n < 0).then(std::io::Error::last_os_error);
+    let now = u64::try_from(super::clock::since_boot().as_millis()).unwrap_or(u64::MAX);
+    // The kernel looks at the descriptors first: where one is always ready, a signal would never come through. Looking
+    // for them after each call would double the calls.
+    let looked = if n > 0 { LOOKED.load(Ordering::Relaxed) } else { now };
+    if now.saturating_sub(looked) > UNSEEN {
         // SAFETY: as above.
         let zero: libc::timespec = unsafe { std::mem::zeroed() };
         // SAFETY: no descriptors; both pointers are to live values.
         unsafe { libc::ppoll(std::ptr::null_mut(), 0, &zero, &mask) };
     }
-    if n < 0 {
-        let e = std::io::Error::last_os_error();
-        if e.kind() == std::io::ErrorKind::Interrupted {
-            return Ok(vec![false; fds.len()]);
-        }
-        return Err(e);
+    if n <= 0 || now.saturating_sub(looked) > UNSEEN {
+        LOOKED.store(now, Ordering::Relaxed);
     }
-    Ok(list.iter().map(|p| p.revents != 0).collect())
+    match error {
+        Some(e) if e.kind() != std::io::ErrorKind::Interrupted => Err(e),
+        Some(_) => Ok([false; N]),
+        None => Ok(list.map(|p| p.revents != 0)),
+    }
 }

@@ -175,7 +175,7 @@ fn config(text: &[u8]) {
     let mut again = String::new();
     for area in &areas {
         assert!((MIN_SIZE..=MAX_SIZE).contains(&area.size));
-        assert!(area.line >= 1 && area.line <= text.lines().count());
+        assert!(area.line.is_some_and(|line| (1..=text.lines().count()).contains(&line)));
         again.push_str(&format!("{} {} {:x}", area.device, area.offset, area.size));
         if let Some(sector) = area.sector_size {
             again.push_str(&format!(" {sector:x}"));
@@ -192,7 +192,7 @@ fn config(text: &[u8]) {
         assert_eq!(a.size, b.size);
     }
     let strip = |areas: Vec<fw_config::Area>| -> Vec<fw_config::Area> {
-        areas.into_iter().map(|area| fw_config::Area { line: 0, ..area }).collect()
+        areas.into_iter().map(|area| fw_config::Area { line: None, ..area }).collect()
     };
     assert_eq!(strip(fw_config::parse(&again).expect("our own form")), strip(areas));
 }

@@ -4,7 +4,7 @@
 
 use super::keys::{EITHER_OR, KEYS, Kind, MAX_SECONDS};
 use super::read::{Given, Settings, parse};
-use super::{build, check, merge, warn};
+use super::{NO_BOARD, build, check, merge, warn};
 use crate::error::Result;
 use crate::json;
 
@@ -73,6 +73,11 @@ fn within(kind: Kind, value: &Given) {
     let fits = match (kind, value) {
         (Kind::Text | Kind::Url, Given::Text(text)) => plain(text),
         (Kind::OneOf(allowed), Given::Text(text)) => text.is_empty() || allowed.contains(&text.as_str()),
+        (Kind::Board, Given::Text(text)) => {
+            text.is_empty()
+                || text == NO_BOARD
+                || thimble_boards::by_name(thimble_boards::ALL, text).is_some()
+        }
         (Kind::Seconds, Given::Number(n)) => *n <= MAX_SECONDS,
         (Kind::Count(from, to), Given::Number(n)) => (from..=to).contains(n),
         (Kind::Switch, Given::Switch(_)) => true,

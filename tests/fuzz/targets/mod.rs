@@ -14,11 +14,11 @@ mod replay;
 
 use crate::{artifact, config, server, store};
 
-/// Panics if a promise is broken.
-pub type Target = fn(&[u8]);
+/// A target's name and its body.
+pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by its name: its program in `bins/`, its folder in `corpus/` and `regressions/`.
-pub const ALL: [(&str, Target); 12] = [
+pub const ALL: [Target; 12] = [
     ("artifact", artifact::fuzz::stream::run),
     ("bootenv", bootenv::run),
     ("codecs", artifact::fuzz::codecs::run),

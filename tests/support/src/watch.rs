@@ -58,6 +58,15 @@ impl Watch {
         fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum()
     }
 
+    /// Processor time that its one thread has used, as the scheduler counts it.
+    #[track_caller]
+    pub fn cpu(&self) -> Duration {
+        let path = format!("/proc/{}/schedstat", self.pid);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let first = text.split_whitespace().next().and_then(|number| number.parse().ok());
+        Duration::from_nanos(first.unwrap_or_else(|| panic!("{path}: {text}")))
+    }
+
     /// Lets it come to rest: returns when it has not woken up for a third of a second.
     #[track_caller]
     pub fn settle(&self) {

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Cursor, Seek, Write};
 use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+use std::thread;
 use tar::TarWriter;
 
 const VERSION: &str = r#"{"format":"mender","version":3}"#;
@@ -52,6 +54,8 @@ pub struct ArtifactSpec {
     pub meta_data: Option<String>,
     /// Compress header and data with gzip.
     pub gzip: bool,
+    /// Compress them with this tool instead: what it adds to their names, and the command, whose output is taken.
+    pub pack_with: Option<(&'static str, &'static [&'static str])>,
     /// Sign it with this key.
     pub sign_with: Option<SigningKey>,
 }
@@ -73,6 +77,7 @@ impl Default for ArtifactSpec {
             group: None,
             meta_data: None,
             gzip: true,
+            pack_with: None,
             sign_with: None,
         }
     }
@@ -165,7 +170,11 @@ impl ArtifactSpec {
     }
 
     fn write_to<W: Write + Seek>(&self, out: W) -> io::Result<W> {
-        let suffix = if self.gzip { ".gz" } else { "" };
+        let suffix = match self.pack_with {
+            Some((suffix, _)) => suffix,
+            None if self.gzip => ".gz",
+            None => "",
+        };
         let header_name = format!("header.tar{suffix}");
         let header = self.header()?;
         let mut manifest = String::new();
@@ -184,7 +193,9 @@ impl ArtifactSpec {
         }
         small(&header_name, &header)?;
         tar.append_unsized(&format!("data/0000.tar{suffix}"), 0o600, |out| {
-            if self.gzip {
+            if let Some((_, command)) = self.pack_with {
+                pack(command, out, |input| self.data(input))
+            } else if self.gzip {
                 let mut gzip = GzEncoder::new(out, Compression::fast());
                 self.data(&mut gzip)?;
                 gzip.finish().map(drop)
@@ -219,6 +230,11 @@ impl ArtifactSpec {
             (None, _) => {}
         }
         let plain = tar.finish()?;
+        if let Some((_, command)) = self.pack_with {
+            let mut packed = Vec::new();
+            pack(command, &mut packed, |input| input.write_all(&plain))?;
+            return Ok(packed);
+        }
         if !self.gzip {
             return Ok(plain);
         }
@@ -266,6 +282,34 @@ impl ArtifactSpec {
     fn kind(&self) -> String {
         self.payload_type.as_deref().map_or("null".to_owned(), quote)
     }
+}
+
+/// Sends what `fill` writes through a tool, and its output to `out`.
+fn pack(
+    command: &[&str],
+    out: &mut impl Write,
+    fill: impl FnOnce(&mut BufWriter<ChildStdin>) -> io::Result<()> + Send,
+) -> io::Result<()> {
+    let mut child = Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| io::Error::other(format!("{}: {error}", command[0])))?;
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    let (input, mut output) = (input.expect("piped"), output.expect("piped"));
+    // Both ends at once: neither pipe holds much.
+    let filled = thread::scope(|scope| {
+        let filler = scope.spawn(move || {
+            let mut input = BufWriter::with_capacity(1 << 16, input);
+            fill(&mut input).and_then(|()| input.flush())
+        });
+        let copied = io::copy(&mut output, out);
+        filler.join().expect("no panic while packing").and(copied)
+    });
+    let status = child.wait()?;
+    filled?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{}: {status}", command[0]))) }
 }
 
 fn owned(texts: &[&str]) -> Vec<String> {

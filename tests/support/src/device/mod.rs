@@ -208,8 +208,11 @@ impl Device {
     }
 
     /// `thimble --root ROOT ARGS`, not yet started: in a session of its own, PATH beginning with the device's
-    /// tools, little else in the environment, its number in `agent.pid`.
+    /// tools, little else in the environment, its number in `agent.pid`. `THIMBLE_BIN` names another program to test
+    /// instead: the release build, or one for another architecture in QEMU.
     pub fn command(&self, thimble: &Path, args: &[&str]) -> Command {
+        let instead = std::env::var_os("THIMBLE_BIN").map(PathBuf::from);
+        let thimble = instead.as_deref().unwrap_or(thimble);
         let thimble = thimble.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", thimble.display()));
         let mut command = process::in_own_session(&self.pid_file(), &thimble);
         command.arg("--root").arg(self.root()).args(args).current_dir(&self.dir).env_clear();

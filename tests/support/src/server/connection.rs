@@ -5,16 +5,45 @@ use super::rules::{Act, What};
 use super::state::Shared;
 use super::{Request, api, download};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+/// A connection whose bytes are counted, TLS and all.
+struct Counted<'a> {
+    stream: TcpStream,
+    shared: &'a Shared,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.shared.received.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.stream.write(bytes)?;
+        self.shared.sent.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
 
 /// Serves one connection to its end.
 pub(super) fn serve(shared: &Shared, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
     let _ = stream.set_nodelay(true);
     let Ok(handle) = stream.try_clone() else { return };
-    let wire: Box<dyn Wire> = match tls {
+    shared.connections.fetch_add(1, Ordering::Relaxed);
+    let stream = Counted { stream, shared };
+    let wire: Box<dyn Wire + '_> = match tls {
         None => Box::new(stream),
         Some(config) => {
             let session = ServerConnection::new(config).expect("a TLS session");

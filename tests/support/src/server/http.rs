@@ -61,7 +61,7 @@ fn invalid(what: &str) -> io::Error {
 }
 
 /// One line without its end; an error if the head grows too large.
-fn line(wire: &mut BufReader<Box<dyn Wire>>, left: &mut u64) -> io::Result<String> {
+fn line(wire: &mut BufReader<Box<dyn Wire + '_>>, left: &mut u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     let count = wire.by_ref().take(*left).read_until(b'\n', &mut bytes)? as u64;
     *left -= count;
@@ -79,7 +79,7 @@ fn line(wire: &mut BufReader<Box<dyn Wire>>, left: &mut u64) -> io::Result<Strin
 }
 
 /// Reads a request; `None` when the peer closed the connection between requests.
-pub(super) fn read_request(wire: &mut BufReader<Box<dyn Wire>>) -> io::Result<Option<Incoming>> {
+pub(super) fn read_request(wire: &mut BufReader<Box<dyn Wire + '_>>) -> io::Result<Option<Incoming>> {
     if wire.fill_buf()?.is_empty() {
         return Ok(None);
     }
@@ -111,7 +111,7 @@ pub(super) fn read_request(wire: &mut BufReader<Box<dyn Wire>>) -> io::Result<Op
     Ok(Some(request))
 }
 
-fn read_body(wire: &mut BufReader<Box<dyn Wire>>, request: &Incoming) -> io::Result<Vec<u8>> {
+fn read_body(wire: &mut BufReader<Box<dyn Wire + '_>>, request: &Incoming) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     if request.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         loop {

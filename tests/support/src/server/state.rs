@@ -3,6 +3,7 @@
 use super::rules::Rules;
 use super::{Deployment, Options, Request};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,10 @@ impl State {
 pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) url: String,
+    /// Bytes that came and went over TCP, and in how many connections.
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
+    pub(super) connections: AtomicU64,
     state: Mutex<State>,
     bell: Condvar,
 }
@@ -66,7 +71,9 @@ impl Shared {
             stopped: false,
             changes: 0,
         };
-        Shared { options, url, state: Mutex::new(state), bell: Condvar::new() }
+        let [received, sent, connections] = Default::default();
+        let (state, bell) = (Mutex::new(state), Condvar::new());
+        Shared { options, url, received, sent, connections, state, bell }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,0 +1,104 @@
+//! What an idle poll costs: processor, system calls, bytes on the wire, against the budgets in `.ci/budgets`.
+//!
+//! The agent polls over https with a token of 800 bytes. `THIMBLE_BIN` names the program to measure, the release build
+//! say; without it the test's own is measured, whose processor time says nothing and is not judged.
+#![allow(clippy::expect_used, clippy::panic)] // These are tests.
+
+use std::fs;
+use thimble_testkit::{
+    DeviceOptions, Options, Scene, Server, TempDir, Trace, Traffic, Watch, What, budget, make_certificates,
+    measured,
+};
+
+const THIMBLE: &str = env!("CARGO_BIN_EXE_thimble");
+
+/// How many polls are measured. An interval more or less at the edges is then one in a hundred.
+const POLLS: usize = 100;
+
+fn scene(dir: &TempDir, config: &[(&str, &str)]) -> Scene {
+    let certificates = make_certificates(dir.path()).expect("certificates");
+    let server = Options { tls: Some(certificates.tls()), token: "t".repeat(800), ..Options::default() };
+    let mut all = vec![("ServerCertificate".to_owned(), format!("\"{}\"", certificates.ca.display()))];
+    // A poll every 100 ms, no inventory.
+    all.push(("UpdatePollIntervalSeconds".to_owned(), "100".to_owned()));
+    all.push(("InventoryPollIntervalSeconds".to_owned(), "2000000".to_owned()));
+    all.extend(config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let bundle = "SSL_CERT_FILE".to_owned();
+    let device = DeviceOptions {
+        config: all,
+        agent_env: vec![(bundle, certificates.ca.display().to_string())],
+        ..DeviceOptions::default()
+    };
+    Scene::with("poll", &measured(THIMBLE).0.to_string_lossy(), server, device)
+}
+
+fn polls(server: &Server) -> usize {
+    server.requests_of(What::Next).len()
+}
+
+/// The system calls of a daemon from one poll to another, [`POLLS`] later.
+fn calls(scene: &Scene, pid: u32) -> Vec<String> {
+    let trace = Trace::begin(pid, &scene.path().join("trace"));
+    let before = polls(&scene.server);
+    scene.wait_until(|server| polls(server) >= before + POLLS + 3);
+    let all = trace.end();
+    // What a poll does last is to say that there is nothing to do.
+    let ends: Vec<usize> = (0..all.len()).filter(|&n| ends_poll(&all[n])).collect();
+    assert!(ends.len() > POLLS, "only {} polls in the trace", ends.len());
+    all[ends[0] + 1..=ends[POLLS]].to_vec()
+}
+
+fn ends_poll(line: &str) -> bool {
+    line.contains("write(2, ") && line.contains("no deployment")
+}
+
+/// What [`POLLS`] polls cost.
+struct Cost {
+    cpu_ms: f64,
+    calls: f64,
+    traffic: Traffic,
+}
+
+fn measure(scene: &Scene) -> Cost {
+    let mut daemon = scene.daemon();
+    let watch = Watch::new(daemon.pid());
+    // The first ones make the key, authenticate, read the certificates; and files that were written a moment ago are
+    // read again each time.
+    scene.wait_until(|server| polls(server) >= 50);
+    let (from, used, before) = (polls(&scene.server), watch.cpu(), scene.server.traffic());
+    scene.wait_until(|server| polls(server) >= from + POLLS);
+    let (used, after) = (watch.cpu() - used, scene.server.traffic());
+    let traffic = Traffic {
+        received: (after.received - before.received) / POLLS as u64,
+        sent: (after.sent - before.sent) / POLLS as u64,
+        connections: after.connections - before.connections,
+    };
+    let calls = calls(scene, daemon.pid());
+    assert_eq!(watch.threads(), 1);
+    assert_eq!(daemon.stop(), Some(0), "{}", scene.daemon_log());
+    assert_eq!(scene.server.violations(), Vec::<String>::new());
+    if let Ok(path) = std::env::var("THIMBLE_TRACE") {
+        // For whoever wants to know which calls.
+        fs::write(path, calls.join("\n") + "\n").expect("THIMBLE_TRACE can be written");
+    }
+    Cost { cpu_ms: used.as_secs_f64() * 1e3, calls: calls.len() as f64 / POLLS as f64, traffic }
+}
+
+#[test]
+fn a_poll_on_a_new_connection_is_within_its_budgets() {
+    let dir = TempDir::new("poll");
+    let scene = scene(&dir, &[]);
+    let Cost { cpu_ms, calls, traffic } = measure(&scene);
+    let Traffic { received, sent, connections } = traffic;
+    eprintln!(
+        "100 polls on new connections: {cpu_ms:.1} ms of CPU; a poll: {calls:.1} system calls, {received} + {sent} = {} \
+         bytes",
+        received + sent
+    );
+    assert!(connections.abs_diff(POLLS as u64) <= 1, "{connections} connections");
+    assert!(calls <= budget("poll-calls"), "{calls} system calls");
+    assert!((received + sent) as f64 <= budget("poll-bytes"), "{received} + {sent} bytes");
+    if measured(THIMBLE).1 {
+        assert!(cpu_ms <= budget("poll-cpu"), "{cpu_ms} ms of CPU");
+    }
+}
