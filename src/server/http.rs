@@ -144,15 +144,14 @@ impl Http {
 
     /// The same over connections that somebody else makes.
     #[cfg(any(test, fuzzing))]
-    #[allow(clippy::expect_used)]
     pub(super) fn over(
         connector: impl ureq::unversioned::transport::Connector,
         resolver: impl ureq::unversioned::resolver::Resolver,
-    ) -> Http {
+    ) -> crate::error::Result<Http> {
         let (limits, floor, proxies) = (Limits::default(), Floor::new(None), Proxies::read(|_| None));
-        let trust = Trust::new(&super::Settings::default(), floor.clone()).expect("nothing is set");
+        let trust = Trust::new(&super::Settings::default(), floor.clone())?;
         let agent = Agent::with_parts(Http::config(limits), connector, resolver);
-        Http { agent, ..Http::new(trust, proxies, limits, floor) }
+        Ok(Http { agent, ..Http::new(trust, proxies, limits, floor) })
     }
 
     fn config(limits: Limits) -> ureq::config::Config {
