@@ -380,3 +380,44 @@ fn the_number_of_json_values_is_limited_because_each_takes_memory() {
     let text = refused(&meta(100_000), "ARTIFACT-LIMIT");
     assert!(text.contains("JSON") && text.contains("8192"), "{text}");
 }
+
+/// AF-65: 4 MiB as it is stored and 16 MiB unpacked; half of that where a decoder's window is in memory too.
+#[test]
+fn a_header_may_be_as_large_as_its_limits_and_no_larger() {
+    // What no codec packs smaller, and what every codec does.
+    let noise = |length: usize| -> Vec<u8> {
+        let mut state = 1u32;
+        let next = |_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as u8
+        };
+        (0..length).map(next).collect()
+    };
+    let script = |content: Vec<u8>, pack| {
+        let scripts = vec![("ArtifactInstall_Enter_00".to_owned(), content)];
+        read(&Recipe { pack, scripts, ..Recipe::default() }.build())
+    };
+    const KIB: usize = 1024;
+    for (pack, stored, unpacked) in [
+        (Pack::Plain, 4096, 4096),
+        (Pack::Gzip, 4096, 16384),
+        (Pack::Xz, 2048, 8128),
+        (Pack::Zstd, 2048, 8128),
+    ] {
+        for size in [(stored - 32) * KIB, (stored + 32) * KIB] {
+            let seen = script(noise(size), pack);
+            assert_eq!(seen.is_ok(), size < stored * KIB, "{pack:?}, {size} bytes stored");
+            assert!(seen.map_or_else(|e| e.code == "ARTIFACT-LIMIT", |_| true), "{pack:?}");
+        }
+        if pack == Pack::Plain {
+            continue;
+        }
+        for size in [(unpacked - 32) * KIB, (unpacked + 32) * KIB] {
+            let seen = script(vec![b'x'; size], pack);
+            assert_eq!(seen.is_ok(), size < unpacked * KIB, "{pack:?}, {size} bytes unpacked");
+            assert!(seen.map_or_else(|e| e.code == "ARTIFACT-LIMIT", |_| true), "{pack:?}");
+        }
+    }
+}

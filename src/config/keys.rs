@@ -38,6 +38,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("Servers", Kind::Servers),
     ("ServerCertificate", Kind::Text),
     ("SkipVerify", Kind::Switch),
+    ("ClockFloor", Kind::Switch),
     ("TenantToken", Kind::Text),
     ("DeviceTier", Kind::OneOf(TIERS)),
     ("HttpsClient.Certificate", Kind::Text),

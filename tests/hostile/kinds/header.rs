@@ -266,7 +266,7 @@ fn containers() -> Vec<Kind> {
         kind("header-padded-without-end", LIMIT, "after the archive's end", {
             with(Pack::Gzip, gzip(&[&plain[..], &vec![7; 3 << 20]].concat()))
         }),
-        kind("header-incompressible", LIMIT, "the limit is 2097152", {
+        kind("header-incompressible", LIMIT, "the limit is 4194304", {
             with(Pack::Gzip, gzip(&[&plain[..], &noise(5 << 20)].concat()))
         }),
         kind("header-xz-dictionary-4-gib", LIMIT, "Artifact.XzMemoryLimitMiB", {
