@@ -253,6 +253,22 @@ impl Scan<'_> {
         }
     }
 
+    /// At the `u` of an escape with four digits: goes on behind it. Characters beyond U+FFFF come in two halves, which
+    /// must be a pair.
+    fn unicode(&mut self) -> Walk {
+        let unit = |at: usize| self.text.get(at..at + 4).and_then(|hex| u16::from_str_radix(hex, 16).ok());
+        let after = self.at + 5;
+        let low = self.text.get(after..after + 2).filter(|t| *t == "\\u").and_then(|_| unit(after + 2));
+        self.at = match (unit(self.at + 1), low) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => after + 6,
+            (Some(0xd800..=0xdfff), _) => {
+                return self.wrong("\\u stands for half a character (a surrogate without its other half)");
+            }
+            _ => after,
+        };
+        Ok(())
+    }
+
     /// Returns the range between the quotes.
     fn string(&mut self) -> std::result::Result<(usize, usize), Mistake> {
         self.at += 1;
@@ -272,7 +288,7 @@ impl Scan<'_> {
                             if !hex.is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)) {
                                 return self.wrong("\\u needs four hexadecimal digits");
                             }
-                            self.at += 5;
+                            self.unicode()?;
                         }
                         _ => return self.wrong("unknown escape in a string"),
                     }
@@ -353,6 +369,25 @@ mod tests {
             let m = parse(text).expect_err(text);
             assert_eq!((m.line, m.column), (line, column), "{text}: {}", m.what);
         }
+    }
+
+    #[test]
+    fn half_a_character_is_said_to_be_that_and_where() {
+        assert_eq!(string(&parse(r#""\ud83d\ude00\u00e9""#).expect("a pair")), Some("\u{1f600}\u{e9}"));
+        for text in [
+            r#""\ud83d""#,
+            r#""\ude00""#,
+            r#""\ude00\ud83d""#,
+            r#""\ud83d\ud83d\ude00""#,
+            r#""\ud83dx\ude00""#,
+            r#""\ud83d\n""#,
+            r#""\ud83d\u""#,
+        ] {
+            let m = parse(text).expect_err(text);
+            assert!(m.what.contains("half a character"), "{text}: {}", m.what);
+            assert_eq!((m.line, m.column), (1, 3), "{text}");
+        }
+        assert_eq!(parse(r#""\\ud83d\ude00""#).expect_err("the first is no escape").column, 10);
     }
 
     #[test]

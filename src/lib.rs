@@ -13,16 +13,21 @@
 //! | [`boot`] | boot environment codec and access, slots | `error`, `sys` |
 //! | [`config`] | mender.conf: two files merged, every mistake named | `error`, `json` |
 //! | [`store`] | what survives a power cut: journal, provides, control maps, deployment logs | `error`, `json`, `sys`, `agent` |
+//! | [`board`] | which board this is, and what it supplies where the configuration is silent | `error`, `sys`, `boot`, `config` |
 //! | [`ports`] | the traits through which an effect reaches the world | `error`, `agent` |
 //! | [`install`] | payload handlers: rootfs-image, Update Modules | `error`, `json`, `sys`, `boot`, `artifact`, `config`, `ports`, `agent` |
 //! | [`server`] | the Mender device API over HTTP(S) | `error`, `json`, `sys`, `agent`, `config` |
 //! | [`scripts`] | state scripts: finds, runs, logs them | `error`, `sys`, `agent`, `ports` |
 //! | [`run`] | the driver: record the state, perform its effect, compute the next | `error`, `agent`, `ports` |
 //!
+//! What is known about each board is no code: the crate `thimble-boards`, in `boards/`, one folder each. Only `config`
+//! (names) and `board` use it.
+//!
 //! `main.rs` and what it includes are the only ones that know every adapter.
 
 pub mod agent;
 pub mod artifact;
+pub mod board;
 pub mod boot;
 pub mod config;
 pub mod error;
@@ -34,3 +39,8 @@ pub mod scripts;
 pub mod server;
 pub mod store;
 pub mod sys;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../tests/fuzz/targets/mod.rs"]
+pub mod fuzz;

@@ -175,6 +175,15 @@ fn a_module_uses_only_what_the_map_allows() {
 }
 
 #[test]
+fn only_configuration_and_board_know_boards() {
+    let known = |name: &str| name.starts_with("config/") || name == "board.rs";
+    none(
+        lines_with(&["thimble_boards"], |name| !known(name)),
+        "the crate thimble-boards, elsewhere than the map says",
+    );
+}
+
+#[test]
 fn only_sys_talks_to_the_kernel() {
     none(lines_with(&["libc"], |name| !name.starts_with("sys/")), "libc outside of src/sys");
     none(lines_with(&["unsafe"], |name| !name.starts_with("sys/")), "unsafe outside of src/sys");
@@ -282,19 +291,43 @@ fn every_crate_in_the_tree_is_known() {
     );
 }
 
-/// Programs beside the agent are no reason for more code on the board. One that needs crates of its own gets a list of its
-/// own, and its reasons in docs/dependencies.md.
+/// What the companion may have that the agent has not, each with its reason in docs/dependencies.md.
+const OF_THE_COMPANION: [&str; 4] = ["dbus", "libdbus-sys", "pkg-config", "thimble-dbus"];
+
+/// Programs beside the agent are no reason for more code in it.
 #[test]
-fn companions_bring_no_crates() {
+fn crates_of_the_companion_are_known_and_stay_out_of_the_agent() {
     let (agent, companion) = (tree("thimble"), tree("thimble-dbus"));
-    assert!(!agent.iter().any(|name| name == "thimble-dbus"), "the agent depends on its companion");
+    for name in OF_THE_COMPANION {
+        assert!(!agent.iter().any(|other| other == name), "the agent depends on {name}");
+    }
     let own: Vec<&String> = companion.iter().filter(|name| !agent.contains(name)).collect();
-    assert_eq!(own, ["thimble-dbus"], "crates that only thimble-dbus needs");
-    let programs = ["thimble-dbus"];
+    assert_eq!(own, OF_THE_COMPANION, "crates that only thimble-dbus needs");
+    let programs = ["thimble-dbus", "thimble-qemu"];
     let strangers: Vec<String> = lock()
         .into_keys()
         .map(|(name, _)| name)
-        .filter(|name| !agent.contains(name) && !programs.contains(&name.as_str()))
+        .filter(|name| {
+            !agent.contains(name)
+                && !OF_THE_COMPANION.contains(&name.as_str())
+                && !programs.contains(&name.as_str())
+        })
         .collect();
     assert!(strangers.is_empty(), "crates in Cargo.lock of no program that is known here: {strangers:?}");
+}
+
+/// Whoever has no libdbus builds the agent all the same: no way to it may build the whole workspace.
+#[test]
+fn the_agent_is_built_without_its_companion() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("text");
+    assert!(
+        read("Cargo.toml").contains("\ndefault-members = [\".\"]\n"),
+        "what a plain `cargo build` builds"
+    );
+    for path in ["Makefile", ".ci/cross", ".ci/cross-test"] {
+        for line in read(path).lines().filter(|line| line.contains(" build ")) {
+            let whole = line.contains("--workspace") || line.contains("--all");
+            assert!(!whole, "{path}: {line}");
+        }
+    }
 }

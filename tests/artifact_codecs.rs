@@ -178,3 +178,55 @@ fn streams_that_are_not_what_their_name_says_are_refused() {
         }
     }
 }
+
+#[test]
+fn header_and_payload_may_be_packed_in_different_ways() {
+    for one in PACKS {
+        for other in PACKS {
+            let recipe = recipe(one, 3000);
+            let mut parts = recipe.parts();
+            parts[3] = (format!("data/0000.tar{}", other.suffix()), other.pack(&tar(&recipe.data_entries())));
+            good(&recipe, &join(&parts));
+        }
+    }
+}
+
+/// Gives at most so many bytes at a time.
+struct Pieces<'a>(&'a [u8], usize);
+
+impl std::io::Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = buffer.len().min(self.1);
+        self.0.read(&mut buffer[..n])
+    }
+}
+
+/// Some ends of members then fall on, before and behind the end of a piece, and of the decoder's own buffer.
+#[test]
+fn members_streams_and_frames_may_end_anywhere_in_what_was_read() {
+    for pack in [Pack::Gzip, Pack::Xz, Pack::Zstd] {
+        let recipe = Recipe {
+            scripts: vec![("ArtifactInstall_Enter_00".to_owned(), image(20_000))],
+            ..recipe(pack, 90_000)
+        };
+        let split = |bytes: &[u8]| {
+            let (mut packed, mut rest, mut size) = (Vec::new(), bytes, 1);
+            while !rest.is_empty() {
+                let (part, more) = rest.split_at(rest.len().min(size));
+                packed.extend(pack.pack(part));
+                rest = more;
+                size = size * 5 / 3 + 1;
+                if size > 9000 {
+                    size = 100;
+                }
+            }
+            packed
+        };
+        let bytes = packed(&recipe, split);
+        for piece in [1, 2, 3, 511, 512, 513, 4096, 16_383, 16_384, 16_385, usize::MAX] {
+            let seen = read_with(Pieces(&bytes, piece), &NO_KEYS)
+                .unwrap_or_else(|e| panic!("{pack:?} {piece}: {e}"));
+            assert!(seen.files == recipe.files && seen.scripts == recipe.scripts, "{pack:?} {piece}");
+        }
+    }
+}

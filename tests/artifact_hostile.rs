@@ -62,28 +62,6 @@ fn truncation_of_a_container_is_an_error_though_the_outer_archive_is_whole() {
     }
 }
 
-/// Harmless are only bytes that no checksum covers and nobody reads: padding, the spelling of a tar checksum,
-/// the time in a gzip member. Then everything that is handed out must be the same.
-#[test]
-fn a_flipped_bit_anywhere_is_refused_or_changes_nothing() {
-    for pack in PACKS {
-        let whole = with_signature(&full(pack));
-        let wanted = format!("{:?}", read(&whole).unwrap());
-        let mut harmless = 0;
-        // Every byte where it is cheap; of the slower decoders, every third.
-        let step = if [Pack::Plain, Pack::Gzip].contains(&pack) { 1 } else { 3 };
-        for at in (0..whole.len()).step_by(step) {
-            let mut bad = whole.clone();
-            bad[at] ^= 1 << (at % 8);
-            let Ok(seen) = read(&bad) else { continue };
-            harmless += 1;
-            assert_eq!(format!("{seen:?}"), wanted, "byte {at}");
-        }
-        // Padding makes up most of it.
-        assert!(harmless < whole.len() / step / 3, "{harmless} of {} bytes do not matter", whole.len());
-    }
-}
-
 #[test]
 fn a_flipped_bit_in_version_manifest_header_or_payload_is_refused() {
     for pack in PACKS {

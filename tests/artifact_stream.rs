@@ -205,3 +205,52 @@ fn sizes_of_many_gigabytes_are_read_from_pax_and_from_base_256() {
         }
     }
 }
+
+/// More than a machine of 32 bits can count in its own words, more than an octal field holds: to its last byte.
+#[test]
+fn a_file_of_more_than_8_gib_is_handed_out_and_verified_whole() {
+    const SIZE: u64 = (8 << 30) + 4097;
+    // head -c 8589938689 /dev/zero | sha256sum
+    const SUM: &str = "61b36852f86d0b37c6c0ec1f4b573decfce2facc1d018a8daba3c903fd5cb0ef";
+    let recipe = Recipe { pack: Pack::Plain, files: Vec::new(), ..Recipe::default() };
+    let mut parts = recipe.parts();
+    parts.pop();
+    parts[1].1 = [format!("{SUM}  data/0000/a\n").into_bytes(), parts[1].1.clone()].concat();
+    let mut front = join(&parts);
+    front.truncate(front.len() - 1024);
+    // The entry of the container says its size in base-256, that of the file in a PAX record.
+    let pax = typed("PaxHeaders.0/a", b'x', format!("19 size={SIZE}\n").as_bytes());
+    let head = [pax, block(b"a", b"00000000000\0", b'0', |_| ()).to_vec()].concat();
+    let data = head.len() as u64 + SIZE.next_multiple_of(512) + 1024;
+    let mut field = [0; 12];
+    field[0] = 0x80;
+    field[4..].copy_from_slice(&data.to_be_bytes());
+    front.extend(block(b"data/0000.tar", &field, b'0', |_| ()));
+    front.extend(head);
+    let rest = SIZE.next_multiple_of(512) + 1024 + 1024;
+    let whole = |rest: u64| io::Cursor::new(front.clone()).chain(Zeros(rest));
+
+    let mut payload = artifact::open(whole(rest), &NO_KEYS).unwrap().payload;
+    assert_eq!(payload.next_file().unwrap(), Some(("a".to_owned(), SIZE)));
+    let (mut buffer, mut total) = (vec![0; 1 << 20], 0);
+    loop {
+        match payload.read(&mut buffer).unwrap() {
+            0 => break,
+            n => total += n as u64,
+        }
+    }
+    assert_eq!(total, SIZE);
+    assert_eq!(payload.next_file().unwrap(), None);
+}
+
+/// So many zero bytes, at no cost but that of setting them.
+struct Zeros(u64);
+
+impl Read for Zeros {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = usize::try_from(self.0).unwrap_or(usize::MAX).min(buffer.len());
+        buffer[..n].fill(0);
+        self.0 -= n as u64;
+        Ok(n)
+    }
+}

@@ -103,3 +103,34 @@ fn what_a_script_line_cannot_hold_is_refused_before_the_tool_runs() {
     }
     assert!(!p.dir.join("ran").exists());
 }
+
+#[test]
+fn write_protection_is_lifted_around_a_write_and_set_again_also_after_an_error() {
+    for (set, good) in [("sed 's/ *$//' > env", true), ("exit 1", false)] {
+        let keep =
+            "cat sys/class/block/mmcblk0boot0/force_ro sys/class/block/mmcblk0boot1/force_ro >> seen\n";
+        let p =
+            Pair::new("protected", STRICT, &format!("{keep}cat sys/class/block/sda/force_ro >> seen\n{set}"));
+        for (name, state) in [("mmcblk0boot0", "1\n"), ("mmcblk0boot1", "1\n"), ("sda", "0\n")] {
+            let dir = p.dir.join("sys/class/block").join(name);
+            fs::create_dir_all(&dir).expect("directory");
+            fs::write(dir.join("force_ro"), state).expect("switch");
+        }
+        // One named by fw_env.config, one known of the board, one that nobody protects.
+        let config = p.dir.join("fw_env.config");
+        fs::write(&config, "/dev/mmcblk0boot0 -0x2200 0x2000\n/dev/sda 0 0x2000\n").expect("config");
+        let mut tools = p.tools().unprotecting(p.dir.clone(), config, &["mmcblk0boot1", "mmcblk9boot0"]);
+        fs::write(p.dir.join("env"), "").expect("env");
+        assert_eq!(tools.write(&[("a", "1")]).is_ok(), good);
+        assert_eq!(fs::read_to_string(p.dir.join("seen")).expect("seen").replace('\n', ""), "000");
+        let state =
+            |name: &str| fs::read_to_string(p.dir.join("sys/class/block").join(name).join("force_ro"));
+        assert_eq!(state("mmcblk0boot0").expect("switch").trim(), "1");
+        assert_eq!(state("mmcblk0boot1").expect("switch").trim(), "1");
+        assert_eq!(state("sda").expect("switch").trim(), "0", "what was not protected is not protected now");
+        // Reading needs no lifting.
+        fs::remove_file(p.dir.join("seen")).expect("removed");
+        tools.read(&["a"]).expect("reads");
+        assert!(!p.dir.join("seen").exists());
+    }
+}

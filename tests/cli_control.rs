@@ -252,8 +252,16 @@ fn words_change_their_own_points_of_the_map_and_leave_the_others() {
     control(&scene, &["pause", "commit", "--id", OTHER, "--priority", "10"]).expect(0);
     control(&scene, &["continue", "commit"]).expect(0).complains("is deleted");
     assert_eq!(verdicts(&scene), ["continue", "continue", "pause"]);
-    control(&scene, &["delete", "--id", OTHER]).expect(0).complains("there is none");
-    control(&scene, &["delete", "--priority", "10", "--id", OTHER]).expect(0).complains("is deleted");
+    control(&scene, &["fail", "commit", "--id", OTHER, "--priority=-2"]).expect(0);
+    control(&scene, &["delete", "--id", OTHER]).expect(0).complains(
+        "there is none, nothing has changed\n  the maps of the same ID with these priorities stay: 10, -2\n",
+    );
+    control(&scene, &["delete", "--priority", "10", "--id", OTHER])
+        .expect(0)
+        .complains("priorities stay: -2\n");
+    control(&scene, &["delete", "--priority=-2", "--id", OTHER])
+        .expect(0)
+        .complains("(priority -2) is deleted\n");
     assert_eq!(maps(&scene), []);
 }
 
@@ -279,14 +287,24 @@ fn a_map_that_has_expired_is_shown_as_such_and_another_word_renews_it() {
     control(&scene, &["pause", "install"]).expect(0).says("0\n");
     soon(|| verdicts(&scene)[0] == "fail");
     let told = control(&scene, &["show"]).stdout;
-    for line in ["which has expired, and so says fail", "has expired, and goes when no update is in progress"]
-    {
+    for line in ["has expired, and so says fail", "has expired, and goes when no update is in progress"] {
         assert!(told.contains(line), "{told}");
     }
     // All of it is in force again.
     control(&scene, &["pause", "commit"]).expect(0);
     assert_eq!(maps(&scene).len(), 1);
     assert_eq!(verdicts(&scene)[0], "pause");
+}
+
+#[test]
+fn an_expired_map_goes_when_nothing_is_in_progress() {
+    let scene = Scene::configured("gone", THIMBLE, &[("UpdateControlMapExpirationTimeSeconds", "1")]);
+    control(&scene, &["pause", "install"]).expect(0);
+    soon(|| verdicts(&scene)[0] == "fail");
+    assert_eq!(maps(&scene).len(), 1, "it is kept: an update would still fail because of it");
+    scene.run(&["check"]).expect(0);
+    assert_eq!(maps(&scene), []);
+    assert_eq!(verdicts(&scene)[0], "continue");
 }
 
 #[test]
@@ -564,6 +582,30 @@ fn files_wait_until_somebody_works_and_show_says_so() {
     control(&scene, &["pause", "install"]).expect(0);
     assert_eq!(verdicts(&scene), ["pause", "continue", "pause"]);
     assert_eq!(names(&store(&scene).join("control.d")), [""; 0]);
+}
+
+#[test]
+fn files_in_a_directory_to_which_others_may_write_are_not_used_and_that_is_said_once() {
+    let scene = scene("everybody");
+    let fail = map(OTHER, 0, &rule("commit", "fail", "fail", "fail"));
+    let directory = drop_in(&scene, "0.json", &fail).parent().expect("control.d").to_owned();
+    for number in 1..50 {
+        drop_in(&scene, &format!("{number}.json"), &fail);
+    }
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("its mode");
+    let ran = control(&scene, &["pause", "install"]);
+    let why = "others may write to it (mode 0777)";
+    ran.expect(0)
+        .complains(&format!("CONTROL-REFUSED: {}: nothing in it is used: {why}", directory.display()));
+    assert_eq!(ran.stderr.matches("REFUSED").count(), 1, "{}", ran.stderr);
+    assert_eq!(verdicts(&scene), ["pause", "continue", "continue"]);
+    let shown = control(&scene, &["show"]).stdout;
+    assert!(
+        shown.contains(&format!("files that are not used because of their directory: {why}:\n  0.json\n")),
+        "{shown}"
+    );
+    scene.run(&["check"]).expect(0).complains(why);
+    assert_eq!(names(&directory).len(), 50, "they are left alone");
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn without_any_file_the_documented_defaults_apply() {
     assert_eq!((config.control_map_expiration, config.control_map_boot_expiration), (None, None));
     assert_eq!((config.xz_memory_limit, config.zstd_window_limit), (64 << 20, 8 << 20));
     assert!(config.rootfs_verify_writes && !config.rootfs_use_module && !config.skip_verify);
+    assert!(config.dbus_enabled);
     assert!(!config.boot_env_require_redundant && config.boot_env_adapter == Adapter::Native);
     assert!(config.servers.is_empty() && config.tenant_token.is_empty() && config.device_tier.is_none());
 }
@@ -122,6 +123,7 @@ fn every_member_reaches_its_setting() {
     let path =
         |p: &Option<PathBuf>| p.as_deref().and_then(Path::to_str).map(str::to_owned).unwrap_or_default();
     assert_eq!(config.servers, ["https://h"]);
+    assert!(!config.dbus_enabled);
     assert_eq!(path(&config.server_certificate), "/c");
     assert!(config.skip_verify);
     assert_eq!(config.tenant_token, "t");
@@ -636,25 +638,23 @@ fn a_token_that_everyone_may_read_is_warned_about() {
 #[test]
 fn what_has_no_effect_yet_is_said_and_what_equals_the_default_is_not() {
     let loud = format!(
-        r#"{{{URL},"DBus":{{"Enabled":true}},"Security":{{"SSLEngine":"e"}},"Connectivity":{{"DisableKeepAlive":true}},
+        r#"{{{URL},"Security":{{"SSLEngine":"e"}},"Connectivity":{{"DisableKeepAlive":true}},
         "UpdateControlMapExpirationTimeSeconds":90}}"#
     );
     let (config, warnings) = Device::new("loud").main(loud).load();
     assert_eq!(
         warnings,
         [
-            "main.conf, line 1, column 44: DBus.Enabled has no effect yet: there is no D-Bus interface.",
-            "main.conf, line 1, column 74: Security.SSLEngine has no effect yet: OpenSSL engines cannot be used, \
+            "main.conf, line 1, column 50: Security.SSLEngine has no effect yet: OpenSSL engines cannot be used, \
              keys are read from PEM files.",
-            "main.conf, line 1, column 114: Connectivity.DisableKeepAlive has no effect yet: connections are kept \
+            "main.conf, line 1, column 90: Connectivity.DisableKeepAlive has no effect yet: connections are kept \
              or closed as the agent sees fit.",
         ]
     );
     assert_eq!(config.control_map_expiration, Some(Duration::from_secs(90)));
     assert_eq!(config.control_map_poll_interval, config.update_poll_interval);
-    let quiet = format!(
-        r#"{{{URL},"DBus":{{"Enabled":false}},"Security":{{"SSLEngine":""}},"Connectivity":{{"DisableKeepAlive":false}}}}"#
-    );
+    let quiet =
+        format!(r#"{{{URL},"Security":{{"SSLEngine":""}},"Connectivity":{{"DisableKeepAlive":false}}}}"#);
     assert_eq!(Device::new("quiet").main(quiet).load().1, [""; 0]);
 }
 

@@ -2,7 +2,7 @@
 //! (update-control.md sections 6 and 8).
 #![allow(clippy::expect_used, clippy::panic)] // These are tests.
 
-use thimble_testkit::{Act, ID, Rule, Scene, What};
+use thimble_testkit::{Act, ArtifactSpec, Content, ID, Rule, Scene, What};
 
 const THIMBLE: &str = env!("CARGO_BIN_EXE_thimble");
 /// A map lives 20 s; in a pause the server is asked every second.
@@ -87,7 +87,7 @@ fn fail_takes_the_update_back_without_error_scripts() {
         assert!(!ran.contains(&format!("Artifact{point}_Enter_00")), "{point}: {ran:?}");
         assert!(ran.contains(&"ArtifactRollback_Enter_00".to_owned()), "{point}: {ran:?}");
         let log = scene.assert_failure_reported();
-        let reason = format!("Artifact{point}_Enter: fail, because update control map {ID}");
+        let reason = format!("Artifact{point}_Enter: fail: map {ID}, priority 0; expires in ");
         assert!(log.iter().any(|line| line.contains(&reason)), "{point}: {log:#?}");
         scene.assert_old();
     }
@@ -155,6 +155,18 @@ fn a_pause_that_ends_with_fail() {
 }
 
 #[test]
+fn a_pause_that_ends_with_force_continue() {
+    let mut scene = scene("flow");
+    offer(&scene, &says("Install", "pause"));
+    scene.run(&["check", "--max-wait", "0"]).expect(6);
+    scene.server.control_map(ID, Some(&says("Install", "force_continue")));
+    assert_eq!(scene.update().code, 0, "{}", scene.device.log());
+    let flow = ["downloading", "pause_before_installing", "installing", "rebooting", "installing", "success"];
+    assert_eq!(scene.server.statuses(ID), flow);
+    scene.assert_new();
+}
+
+#[test]
 fn a_map_that_cannot_be_used_fails_the_deployment_before_anything_begins() {
     for bad in [
         says("Install", "dance"),
@@ -212,12 +224,16 @@ fn the_report_of_a_pause_may_fail_but_not_be_refused() {
 
 #[test]
 fn a_refresh_that_fails_is_repeated_and_then_given_up() {
+    let good = |body: String| Act::Respond { status: 200, headers: Vec::new(), body: body.into_bytes() };
+    let other = says("Install", "fail").replace(ID, "00000000-0000-4000-8000-00000000dead");
     for (times, answer, end) in [
         (2, Act::error(500), "success"),
         (2, Act::DropConnection, "success"),
-        (2, Act::Respond { status: 200, headers: Vec::new(), body: b"{}".to_vec() }, "success"),
+        (2, good("{}".into()), "success"),
+        (2, good(format!("{{\"update_control_map\":{other}}}")), "success"),
+        (2, good(format!("{{\"update_control_map\":{}}}", says("Bogus", "fail"))), "success"),
         (usize::MAX, Act::error(500), "failure"),
-        (usize::MAX, Act::Respond { status: 200, headers: Vec::new(), body: b"[".to_vec() }, "failure"),
+        (usize::MAX, good("[".into()), "failure"),
     ] {
         let config = [CONFIG.as_slice(), &[("RetryPollCount", "2")]].concat();
         let mut scene = Scene::configured("refresh", THIMBLE, &config);
@@ -232,6 +248,90 @@ fn a_refresh_that_fails_is_repeated_and_then_given_up() {
             scene.assert_old();
         }
     }
+}
+
+/// K27 and SA-79, not SA-76: that is about the answer to the question for a deployment.
+#[test]
+fn an_answer_without_a_map_is_no_leave_to_go_on() {
+    for body in ["{}", "{\"update_control_map\":null}"] {
+        let config = [CONFIG.as_slice(), &[("RetryPollCount", "3")]].concat();
+        let mut scene = Scene::configured("without", THIMBLE, &config);
+        offer(&scene, &says("Install", "pause"));
+        scene.run(&["check", "--max-wait", "0"]).expect(6);
+        let act = Act::Respond { status: 200, headers: Vec::new(), body: body.as_bytes().to_vec() };
+        scene.server.rule(Rule { on: What::ControlMap, skip: 0, times: 3, act });
+        let before = asked(&scene);
+        while asked(&scene) < before + 3 {
+            scene.run(&["check", "--max-wait", "0"]).expect(6);
+            let shown = scene.run(&["control", "show"]);
+            assert!(shown.stdout.contains(&format!("pause: map {ID}, priority 0")), "{body}: {shown:#?}");
+        }
+        assert_eq!(scene.statuses().last().map(String::as_str), Some("pause_before_installing"), "{body}");
+        scene.server.control_map(ID, Some(&says("Install", "force_continue")));
+        assert_eq!(scene.update().code, 0, "{}", scene.device.log());
+        scene.assert_new();
+    }
+}
+
+#[test]
+fn tries_of_a_refresh_are_a_minute_apart() {
+    let mut scene = scene("minute");
+    offer(&scene, &says("Install", "force_continue"));
+    scene.server.rule(Rule { on: What::ControlMap, skip: 0, times: 2, act: Act::error(500) });
+    assert_eq!(scene.update().code, 0, "{}", scene.device.log());
+    // A minute is 60 ms here.
+    let times: Vec<_> = scene.server.requests_of(What::ControlMap).iter().map(|r| r.arrived).collect();
+    for pair in times[..3].windows(2) {
+        let gap = pair[1] - pair[0];
+        assert!(gap >= std::time::Duration::from_millis(60), "{gap:?}");
+    }
+}
+
+#[test]
+fn a_map_that_expires_during_the_download_is_refreshed_before_it_is_asked() {
+    let config = [("UpdateControlMapExpirationTimeSeconds", "2")];
+    let scene = Scene::configured("slow", THIMBLE, &config);
+    // Does not shrink: 100 KB at 30 KB a second.
+    let blocks = (0..25).map(|seed| Content::Pattern { size: 4096, seed });
+    let image = Content::Bytes(blocks.flat_map(|block| block.bytes()).collect());
+    scene.offer(&ArtifactSpec::rootfs("release-2", image).uncompressed());
+    scene.server.control_map(ID, Some(&says("Install", "pause")));
+    let act = Act::Slow { bytes_per_second: 30_000 };
+    scene.server.rule(Rule { on: What::Artifact, skip: 0, times: 1, act });
+    let begin = std::time::Instant::now();
+    let ran = scene.run(&["check", "--max-wait", "0"]);
+    assert!(begin.elapsed() > std::time::Duration::from_secs(2), "too fast to prove anything");
+    ran.expect(6).complains("ArtifactInstall_Enter: pause: map");
+    assert_eq!(asked(&scene), 1);
+}
+
+#[test]
+fn the_restart_of_the_way_back_is_not_asked_about() {
+    let mut scene = scene("back");
+    let later = "{\"action\":\"continue\",\"on_action_executed\":\"pause\"}";
+    let fail = "{\"action\":\"fail\"}";
+    let local =
+        map(&[("Reboot", later), ("Commit", fail)]).replace(ID, "00000000-0000-4000-8000-0000000000aa");
+    let file = scene.path().join("map.json");
+    std::fs::write(&file, local).expect("write it");
+    scene.run(&["control", "set", &file.display().to_string()]).expect(0);
+    scene.offer(&Scene::release());
+    let ending = scene.update();
+    assert_eq!((ending.code, ending.boots), (5, 2), "there and back\n{}", ending.output);
+    assert_eq!(scene.statuses(), ["downloading", "installing", "rebooting", "failure"]);
+    scene.assert_old();
+}
+
+#[test]
+fn an_update_without_restart_never_pauses_before_one() {
+    let mut scene = scene("norestart");
+    scene.device.write_script("usr/share/mender/modules/v3/plain", "#!/bin/sh\nexit 0\n");
+    scene.offer(&ArtifactSpec::module("plain", "release-2"));
+    let pause = "{\"action\":\"pause\"}";
+    scene.server.control_map(ID, Some(&map(&[("Reboot", pause)])));
+    assert_eq!(scene.update().code, 0, "{}", scene.device.log());
+    assert_eq!(scene.statuses(), ["downloading", "installing", "success"]);
+    assert_eq!(asked(&scene), 2, "before the installation and before the commit");
 }
 
 #[test]

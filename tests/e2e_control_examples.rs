@@ -12,13 +12,19 @@ const THIMBLE: &str = env!("CARGO_BIN_EXE_thimble");
 
 /// The shell snippets below a heading of the document, in order.
 fn examples<const N: usize>(heading: &str) -> [String; N] {
+    blocks(&format!("### {heading}"), "sh")
+}
+
+/// The blocks of a kind in a section of the document, in order.
+fn blocks<const N: usize>(heading: &str, kind: &str) -> [String; N] {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/update-control.md");
     let text = fs::read_to_string(path).expect("the document");
-    let (_, rest) = text.split_once(&format!("\n### {heading}\n")).expect("the heading");
+    let (_, rest) = text.split_once(&format!("\n{heading}\n")).expect("the heading");
     let section = rest.split("\n##").next().expect("a section");
-    let blocks = section.split("\n```sh\n").skip(1);
-    let blocks: Vec<String> =
-        blocks.map(|block| block.split("\n```").next().expect("its end").to_owned()).collect();
+    // Before, between and behind the fences in turn: whatever stands at an odd place is a block, its kind in front.
+    let blocks = section.split("\n```").skip(1).step_by(2);
+    let blocks = blocks.filter_map(|block| block.strip_prefix(kind)?.strip_prefix('\n'));
+    let blocks: Vec<String> = blocks.map(str::to_owned).collect();
     blocks.try_into().unwrap_or_else(|found| panic!("{heading}: {found:?}"))
 }
 
@@ -100,6 +106,37 @@ impl Board {
 
 const LONG: Duration = Duration::from_secs(7);
 
+/// The text with T for each length of time, of one unit or of two.
+fn timeless(text: &str) -> String {
+    let mut words: Vec<&str> = text.split(' ').collect();
+    for n in 1..words.len() {
+        let unit = words[n].split([',', '\n']).next().unwrap_or_default();
+        if ["s", "min", "h", "d"].contains(&unit) {
+            words[n - 1] = "T";
+        }
+    }
+    words.join(" ").replace("T min T s", "T").replace("T min", "T").replace("T s", "T")
+}
+
+#[test]
+fn at_the_console_a_pause_is_set_shown_and_taken_back_as_the_document_says() {
+    let [commands] = blocks("## At the console", "sh");
+    let [shown] = blocks("## What is going on", "");
+    let (prompt, shown) = shown.split_once('\n').expect("a command and what it prints");
+    let [pause, show, go_on] = commands.lines().collect::<Vec<_>>()[..] else { panic!("{commands}") };
+    assert_eq!(prompt.trim_start_matches("# "), show.split('#').next().expect("text").trim_end());
+    let mut board = Board::new("console", "3600");
+    board.shell(pause);
+    assert_eq!(board.scene.run(&["check"]).code, None, "the restart");
+    board.scene.device.boot();
+    board.scene.run(&["check", "--max-wait", "0"]).expect(6);
+    assert_eq!(timeless(board.shell(show).trim_end()), timeless(shown));
+    board.shell(go_on);
+    board.scene.run(&["check"]).expect(0);
+    board.scene.assert_success_reported();
+    board.scene.assert_new();
+}
+
 #[test]
 fn the_user_presses_start_update() {
     let [application, ready] = examples("The user presses \"Start update\"");
@@ -126,7 +163,7 @@ fn the_user_presses_start_update() {
 
 #[test]
 fn the_device_is_in_use_and_nothing_starts() {
-    let [script, begin, end] = examples("The device is in use, nothing starts");
+    let [script, begin, end, _] = examples("The device is in use, nothing starts");
     let mut board = Board::new("inuse", "600");
     board.tool("in-use", &script);
     board.shell(&begin);
@@ -145,13 +182,13 @@ fn the_device_is_in_use_and_nothing_starts() {
 
 #[test]
 fn a_technician_lets_the_update_through_although_the_device_is_in_use() {
-    let [script, begin, _] = examples("The device is in use, nothing starts");
+    let [script, begin, _, force] = examples("The device is in use, nothing starts");
     let board = Board::new("technician", "600");
     board.tool("in-use", &script);
     board.shell(&begin);
     let _daemon = board.scene.daemon();
     board.wait_for("pause_before_installing");
-    board.shell("thimble control force-continue install reboot --priority 6");
+    board.shell(&force);
     board.wait_for("rebooting");
 }
 

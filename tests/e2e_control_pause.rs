@@ -64,6 +64,13 @@ fn until_paused(scene: &mut Scene, point: &str) {
     for _ in 0..3 {
         if scene.run(&["check", "--max-wait", "0"]).code == Some(6) {
             assert_eq!(scene.statuses().last().map(String::as_str), Some(status_of(point)));
+            // After the last script of one step, before the first of the next.
+            let last = match point {
+                "Install" => "Download_Leave_00",
+                "Reboot" => "ArtifactInstall_Leave_00",
+                _ => "ArtifactReboot_Leave_00",
+            };
+            assert_eq!(scene.scripts_ran().last().map(String::as_str), Some(last));
             return;
         }
         scene.device.boot();
@@ -98,6 +105,9 @@ fn check_leaves_in_a_pause_and_goes_on_when_the_application_says_so() {
         assert_eq!(journal().expect("the journal"), before, "looking writes nothing");
         set(&scene, 0, "", "");
         assert_eq!(scene.update().code, 0, "{}", scene.device.log());
+        let told = scene.server.statuses(ID).iter().filter(|status| *status == status_of(point)).count();
+        assert_eq!(told, 1, "the pause is told once");
+        assert!(scene.server.requests_of(What::ControlMap).is_empty(), "it is not the server's map");
         assert_whole(&mut scene, point);
     }
 }
@@ -209,25 +219,6 @@ fn an_application_wakes_a_waiting_daemon_at_once_and_signals_do_not() {
     scene.device.boot();
     scene.update();
     assert_whole(&mut scene, "woken");
-}
-
-#[test]
-fn a_daemon_that_waits_uses_no_time() {
-    let scene = scene("still", 600);
-    pause(&scene, "Install");
-    let daemon = scene.daemon();
-    scene.wait_until(|server| {
-        server.statuses(ID).last().is_some_and(|last| last == "pause_before_installing")
-    });
-    sleep(Duration::from_millis(300));
-    let used = || {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("the daemon runs");
-        let (_, rest) = stat.rsplit_once(')').expect("a name");
-        rest.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks")).sum::<u64>()
-    };
-    let before = used();
-    sleep(Duration::from_secs(2));
-    assert!(used() - before <= 2, "{} ticks", used() - before);
 }
 
 #[test]

@@ -142,6 +142,62 @@ fn with_a_key_configured_only_what_it_signed_is_installed() {
     scene.assert_new();
 }
 
+/// AF-61 to AF-63: one key that fits is enough; one that cannot be read verifies nothing, and opens nothing.
+#[test]
+fn keys_that_cannot_be_read_never_let_anything_in() {
+    let keys = thimble_testkit::TempDir::new("keys");
+    let (good, other) = (SigningKey::generate(), SigningKey::generate());
+    let write = |name: &str, text: &str| {
+        let path = keys.path().join(name);
+        fs::write(&path, text).expect("write a key");
+        format!("\"{}\"", path.display())
+    };
+    let (good_file, other_file) =
+        (write("good.pub", &good.public_pem()), write("other.pub", &other.public_pem()));
+    let garbage = write("garbage.pub", "not a key\n");
+    let missing = format!("\"{}\"", keys.path().join("missing.pub").display());
+    for (list, signed_is_taken) in [
+        (vec![&other_file, &good_file], true),
+        (vec![&missing, &garbage, &good_file], true),
+        (vec![&missing], false),
+        (vec![&garbage, &missing], false),
+        (vec![&other_file, &missing], false),
+    ] {
+        let list = list.into_iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        let list = format!("[{list}]");
+        let mut scene = Scene::configured("keys", THIMBLE, &[("ArtifactVerifyKeys", &list)]);
+        let release = scene.scripted(Scene::release(), &[]);
+        let (env, slot) = (scene.device.env(), scene.device.slot_bytes(3));
+        let refuse = |spec: &ArtifactSpec| {
+            let artifact = scene.artifact(spec).display().to_string();
+            scene.run(&["install", &artifact]).expect(1).complains("ARTIFACT-SIGNATURE");
+            assert_eq!(scene.device.env(), env, "{list}");
+            assert_eq!(scene.device.slot_bytes(3), slot, "{list}");
+            assert!(!scene.scripts_ran().iter().any(|name| name.starts_with("Artifact")), "{list}");
+        };
+        refuse(&release);
+        let signed = release.clone().sign(&good);
+        if signed_is_taken {
+            let artifact = scene.artifact(&signed).display().to_string();
+            scene.run(&["install", &artifact]).expect(0);
+        } else {
+            refuse(&signed);
+            scene.assert_old();
+        }
+    }
+}
+
+#[test]
+fn a_device_that_does_not_know_its_type_takes_nothing() {
+    let mut scene = Scene::new("notype", THIMBLE);
+    fs::remove_file(scene.device.root().join("var/lib/mender/device_type")).expect("remove it");
+    let artifact = scene.artifact(&Scene::release()).display().to_string();
+    let before = scene.device.slot_bytes(3);
+    scene.run(&["install", &artifact]).expect(1).complains("device_type");
+    assert_eq!(scene.device.slot_bytes(3), before);
+    scene.assert_settled(2);
+}
+
 #[test]
 fn a_device_without_root_partitions_in_its_configuration_refuses_and_names_the_keys() {
     let config = [("RootfsPartA", "null"), ("RootfsPartB", "null")];

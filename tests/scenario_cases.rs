@@ -9,8 +9,14 @@ use std::fs;
 use std::path::Path;
 
 /// How many cases each list has.
-const LISTS: [(&str, usize); 4] =
-    [("update-process", 40), ("state-scripts", 36), ("update-modules", 38), ("standalone", 44)];
+const LISTS: [(&str, usize); 6] = [
+    ("update-process", 40),
+    ("state-scripts", 36),
+    ("update-modules", 38),
+    ("standalone", 44),
+    ("update-control", 40),
+    ("artifact-format", 24),
+];
 
 /// Case, in the form `update-process 7`, and what stands in its last column.
 fn cases() -> Vec<(String, String)> {

@@ -226,6 +226,29 @@ fn a_directory_that_others_may_write_to_is_not_used() {
     assert!(path.exists());
 }
 
+/// Only root can give a directory away.
+#[test]
+fn a_directory_of_somebody_else_or_a_link_to_one_is_not_used() {
+    let mut scene = Scene::new("foreign");
+    let path = scene.drop_in("a.json", &text(ID, 0, "fail"));
+    let dir = path.parent().expect("control.d").to_owned();
+    if thimble::sys::file::own_uid() == 0 {
+        std::os::unix::fs::chown(&dir, Some(65534), None).expect("another owner");
+        assert_eq!(scene.says(), Verdict::Continue);
+        std::os::unix::fs::chown(&dir, Some(0), None).expect("the owner");
+    }
+    let elsewhere = scene.dir.path().join("elsewhere");
+    fs::rename(&dir, &elsewhere).expect("moves it");
+    std::os::unix::fs::symlink(&elsewhere, &dir).expect("a link");
+    assert_eq!(scene.says(), Verdict::Continue);
+    assert!(elsewhere.join("a.json").exists(), "it is left alone");
+    fs::remove_file(&dir).and_then(|()| fs::rename(&elsewhere, &dir)).expect("moves it back");
+    let mut store = PoolStore::open(scene.dir.path(), "boot-1", lives());
+    let pool = store.modify(|pool, _| pool.clone()).expect("works");
+    let verdict = pool.explain(Point::Install, thimble::sys::clock::since_boot()).verdict;
+    assert_eq!(verdict, Verdict::Fail, "or else this test proves nothing");
+}
+
 #[test]
 fn two_processes_that_set_maps_lose_none() {
     let scene = Scene::new("both");

@@ -65,13 +65,15 @@ pub struct Schedule {
     intervals: Intervals,
     inventory: Timer,
     deployment: Timer,
+    /// What was begun last.
+    last: Errand,
 }
 
 impl Schedule {
     /// At the start both are due at once, the inventory first (U1).
     pub fn new(intervals: Intervals, now: Duration) -> Schedule {
         let timer = Timer { due: now, failures: 0 };
-        Schedule { intervals, inventory: timer, deployment: timer }
+        Schedule { intervals, inventory: timer, deployment: timer, last: Errand::Deployment }
     }
 
     fn timer(&mut self, errand: Errand) -> (&mut Timer, Duration) {
@@ -81,14 +83,14 @@ impl Schedule {
         }
     }
 
-    /// What is due now; the inventory before the deployment.
+    /// What is due now; the inventory before the deployment (U1), but never twice before it: where an inventory takes
+    /// longer than its interval the server is still asked for deployments.
     pub fn due(&self, now: Duration) -> Option<Errand> {
-        if self.inventory.due <= now {
-            Some(Errand::Inventory)
-        } else if self.deployment.due <= now {
-            Some(Errand::Deployment)
-        } else {
-            None
+        match (self.inventory.due <= now, self.deployment.due <= now) {
+            (true, true) if self.last == Errand::Inventory => Some(Errand::Deployment),
+            (true, _) => Some(Errand::Inventory),
+            (false, true) => Some(Errand::Deployment),
+            (false, false) => None,
         }
     }
 
@@ -101,6 +103,7 @@ impl Schedule {
     pub fn begun(&mut self, errand: Errand, now: Duration) {
         let (timer, interval) = self.timer(errand);
         timer.due = now.saturating_add(interval);
+        self.last = errand;
     }
 
     /// It went well.
@@ -185,6 +188,23 @@ mod tests {
             let d = with_jitter(Duration::from_secs(100), random).as_secs_f64();
             assert!((100.0..=110.0).contains(&d), "{d}");
         }
+    }
+
+    #[test]
+    fn an_inventory_that_takes_longer_than_its_interval_does_not_keep_deployments_from_being_asked_for() {
+        let s = Duration::from_secs;
+        let intervals =
+            Intervals { update: s(30), inventory: s(5), control: s(30), retry: s(300), retry_count: 0 };
+        let mut schedule = Schedule::new(intervals, s(0));
+        let (mut now, mut done) = (s(0), Vec::new());
+        while done.len() < 4 {
+            let errand = schedule.due(now).expect("the inventory is always due again when it ends");
+            schedule.begun(errand, now);
+            done.push(errand);
+            now += s(40);
+        }
+        use Errand::{Deployment, Inventory};
+        assert_eq!(done, [Inventory, Deployment, Inventory, Deployment]);
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub(super) type Digest = [u8; 32];
 /// The checksums of everything in the Artifact.
 #[derive(Debug)]
 pub(super) struct Manifest {
-    version: Digest,
-    header: (&'static str, Digest),
+    pub(super) version: Digest,
+    pub(super) header: (&'static str, Digest),
     /// Payload files: bare name to checksum.
     pub(super) files: BTreeMap<String, Digest>,
 }

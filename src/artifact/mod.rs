@@ -44,6 +44,11 @@ mod xz;
 #[cfg(feature = "zstd")]
 mod zstd;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/artifact.rs"]
+pub mod fuzz;
+
 use std::fmt;
 use std::io::Read;
 
@@ -55,6 +60,7 @@ pub use signature::VerifyKey;
 use crate::error::{Error, Result};
 use codec::{Caps, HEADER};
 use fault::shown;
+use header::ROOTFS_IMAGE;
 use manifest::Manifest;
 use source::Source;
 use tar::{Entry, Tar};
@@ -160,15 +166,16 @@ pub fn open<R: Read>(source: R, options: &Options) -> Result<Opened<R>> {
         }
         _ => return Err(misplaced("header.tar", &entry.name)),
     };
-    let stored = outer.content(&entry, limits::HEADER_STORED)?;
+    let stored = outer.content(&entry, container.header_limits().stored)?;
     manifest.check_header(label, &stored)?;
 
     let caps = Caps { xz_dictionary: options.xz_memory_limit, zstd_window: options.zstd_window_limit };
     let (mut header, scripts) = members::read(stored, format, container, caps, label)?;
     header.signed = signed;
-    if format == 2 && manifest.files.len() != 1 {
+    // AF-35. Here, before a handler has written the first of two.
+    if header.payload_type.as_deref() == Some(ROOTFS_IMAGE) && manifest.files.len() != 1 {
         let text =
-            format!("the manifest lists {} payload files, a rootfs-image has one", manifest.files.len());
+            format!("the manifest lists {} payload files, a {ROOTFS_IMAGE} has one", manifest.files.len());
         return Err(Error::new("ARTIFACT-MANIFEST", text));
     }
     if header.payload_type.is_none() && !manifest.files.is_empty() {

@@ -86,7 +86,7 @@ impl VerifyKey {
 }
 
 /// r and s of 48 bytes each, as the DER that the library wants for P-384.
-fn raw_to_der(raw: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn raw_to_der(raw: &[u8]) -> Option<Vec<u8>> {
     let (r, s) = raw.split_at_checked(48).filter(|(_, s)| s.len() == 48)?;
     let mut numbers = Vec::new();
     for number in [r, s] {

@@ -1,6 +1,7 @@
 //! One copy of the environment on its device or in its file: located, read, written durably.
 
 use super::fw_config::Area;
+use super::protection::Unprotected;
 use crate::error::{Context, Error, Result};
 use crate::sys::block::{self, Node};
 use crate::sys::file;
@@ -21,23 +22,25 @@ pub(super) struct Place {
     at: u64,
     size: usize,
     is_file: bool,
-    line: usize,
+    /// ` (line 2)`, or nothing.
+    line: String,
 }
 
 impl Place {
     /// Looks at the device that a line of fw_env.config names.
     pub fn locate(area: &Area) -> Result<Place> {
-        let (name, line) = (Path::new(&area.device), area.line);
-        let refuse = |text: String| Err(Error::new("BOOT-ENV-DEVICE", format!("line {line}: {text}")));
+        let name = Path::new(&area.device);
+        let line = area.line.map(|n| format!("line {n}: ")).unwrap_or_default();
+        let refuse = |text: String| Err(Error::new("BOOT-ENV-DEVICE", format!("{line}{text}")));
         if !name.is_absolute() {
             return refuse(format!("'{}' is not an absolute path", area.device));
         }
-        refuse_flash(&area.device, line)?;
+        refuse_flash(&area.device, &line)?;
         let path = fs::canonicalize(name).context("BOOT-ENV-DEVICE", || {
-            format!("line {line}: '{}' (does the kernel provide it?)", area.device)
+            format!("{line}'{}' (does the kernel provide it?)", area.device)
         })?;
-        refuse_flash(&path.to_string_lossy(), line)?;
-        let about = || format!("line {line}: '{}'", path.display());
+        refuse_flash(&path.to_string_lossy(), &line)?;
+        let about = || format!("{line}'{}'", path.display());
         let (end, is_file) = match block::node(&path).context("BOOT-ENV-DEVICE", about)? {
             Node::Regular(bytes) => (bytes, true),
             Node::Block(_) => {
@@ -59,6 +62,7 @@ impl Place {
                 area.offset
             ));
         };
+        let line = area.line.map(|n| format!(" (line {n})")).unwrap_or_default();
         Ok(Place { path, at, size: area.size, is_file, line })
     }
 
@@ -69,7 +73,7 @@ impl Place {
 
     /// For errors and the log.
     pub fn describe(&self) -> String {
-        format!("{} at {:#x} (line {})", self.path.display(), self.at, self.line)
+        format!("{} at {:#x}{}", self.path.display(), self.at, self.line)
     }
 
     /// Whether a write to one would touch the other.
@@ -80,6 +84,21 @@ impl Place {
                 _ => false,
             };
         same && self.at.abs_diff(other.at) < self.size.max(other.size) as u64
+    }
+
+    /// Refuses a file on another file system than that of `partition`, if that is a block device.
+    pub fn must_be_on(&self, partition: &Path) -> Result<()> {
+        match (block::node(partition), block::device_of(&self.path)) {
+            (Ok(Node::Block(wanted)), Ok(found)) if self.is_file && wanted != found => {
+                let text = format!(
+                    "'{}' is not on {}, where the boot loader looks for it",
+                    self.path.display(),
+                    partition.display()
+                );
+                Err(Error::new("BOOT-ENV-DEVICE", text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the whole copy.
@@ -96,14 +115,15 @@ impl Place {
     pub fn write(&self, at: usize, bytes: &[u8], root: &Path) -> Result<()> {
         let begin = self.at + at as u64;
         let about = || format!("cannot write {}", self.describe());
-        let _unlocked = ForceRo::lift(&self.path, root)?;
+        let name = self.path.file_name().and_then(|n| n.to_str());
+        let _unprotected = Unprotected::lift(name, root)?;
         // Neither created nor shortened: it must be there in its full size (locate has seen to that).
         let file = OpenOptions::new().read(true).write(true).open(&self.path);
         let file = file.context("BOOT-ENV-WRITE", about)?;
         file.write_all_at(bytes, begin).context("BOOT-ENV-WRITE", about)?;
         file.sync_all().context("BOOT-ENV-WRITE", about)?;
         if self.is_file {
-            block::forget_pages(&file);
+            block::forget_pages(&file, 0..0);
         } else if let Err(e) = block::drop_cache(&file) {
             log::debug!("cannot drop the cache of {}: {e}", self.path.display());
         }
@@ -156,7 +176,7 @@ impl Place {
 }
 
 /// MTD and UBI need erase and update calls that are not built in.
-fn refuse_flash(device: &str, line: usize) -> Result<()> {
+fn refuse_flash(device: &str, line: &str) -> Result<()> {
     let name = device.strip_prefix("/dev/").unwrap_or("");
     let is_mtd =
         name.strip_prefix("mtd").is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit() || c == ':'));
@@ -165,42 +185,8 @@ fn refuse_flash(device: &str, line: usize) -> Result<()> {
         return Ok(());
     }
     let text = format!(
-        "line {line}: '{device}' is raw flash ({}), which is not written natively; configure the fw_setenv adapter",
+        "{line}'{device}' is raw flash ({}), which is not written natively; configure the fw_setenv adapter",
         if is_mtd { "MTD" } else { "UBI" }
     );
     Err(Error::new("BOOT-ENV-DEVICE", text))
-}
-
-/// The write protection of an eMMC hardware boot partition, lifted as long as this lives (BE-9).
-struct ForceRo {
-    switch: Option<PathBuf>,
-}
-
-impl ForceRo {
-    fn lift(device: &Path, root: &Path) -> Result<ForceRo> {
-        let name = device.file_name().unwrap_or_default().to_string_lossy();
-        let switch = file::below(root, &format!("/sys/class/block/{name}/force_ro"));
-        match fs::read_to_string(&switch) {
-            Ok(text) if text.trim() == "1" => {}
-            _ => return Ok(ForceRo { switch: None }), // Not there, or not protected.
-        }
-        set(&switch, "0")
-            .context("BOOT-ENV-WRITE", || format!("cannot lift write protection: {}", switch.display()))?;
-        Ok(ForceRo { switch: Some(switch) })
-    }
-}
-
-impl Drop for ForceRo {
-    fn drop(&mut self) {
-        if let Some(switch) = &self.switch
-            && let Err(e) = set(switch, "1")
-        {
-            log::warn!("cannot restore write protection: {}: {e}", switch.display());
-        }
-    }
-}
-
-/// As `echo VALUE > SWITCH`, but without creating a file.
-fn set(switch: &Path, value: &str) -> std::io::Result<()> {
-    OpenOptions::new().write(true).open(switch)?.write_all(value.as_bytes())
 }

@@ -3,6 +3,9 @@
 use super::env::{MAX_SIZE, MIN_SIZE};
 use crate::error::{Error, Result};
 
+/// A fw_env.config longer than this is not one, in bytes.
+pub(super) const CONFIG_LIMIT: u64 = 64 * 1024;
+
 /// One copy of the environment, as one line of fw_env.config names it (BE-50).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Area {
@@ -16,8 +19,8 @@ pub struct Area {
     pub sector_size: Option<u64>,
     /// Number of sectors, where given.
     pub sectors: Option<u64>,
-    /// Line of the file, from 1.
-    pub line: usize,
+    /// Line of the file, from 1; `None`: it does not come from a file.
+    pub line: Option<usize>,
 }
 
 /// Parses the file: one area, or two for a redundant environment. Further lines are ignored, as the boot loader's
@@ -28,8 +31,9 @@ pub struct Area {
 /// taken for a single one would be destroyed by the first write.
 pub fn parse(text: &str) -> Result<Vec<Area>> {
     let mut areas: Vec<Area> = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        if let Some(area) = parse_line(line, index + 1)? {
+    let line = |area: &Area| area.line.unwrap_or_default();
+    for (index, text) in text.lines().enumerate() {
+        if let Some(area) = parse_line(text, index + 1)? {
             areas.push(area);
         }
         if areas.len() == 2 {
@@ -40,11 +44,15 @@ pub fn parse(text: &str) -> Result<Vec<Area>> {
         [] => Err(wrong("no line names a device, offset and size".to_owned())),
         [first, second] if first.size != second.size => Err(wrong(format!(
             "lines {} and {} have different sizes, {:#x} and {:#x}; both copies must be of one size",
-            first.line, second.line, first.size, second.size
+            line(first),
+            line(second),
+            first.size,
+            second.size
         ))),
         [first, second] if overlap(first, second) => Err(wrong(format!(
             "lines {} and {} overlap: one write would destroy both copies",
-            first.line, second.line
+            line(first),
+            line(second)
         ))),
         _ => Ok(areas),
     }
@@ -79,7 +87,7 @@ fn parse_line(line: &str, number: usize) -> Result<Option<Area>> {
     let sector_size = fields.next().and_then(hex).filter(|n| *n != 0);
     let sectors = sector_size.and_then(|_| fields.next()).and_then(hex).filter(|n| *n != 0);
     let (device, size) = (first.to_owned(), size as usize);
-    Ok(Some(Area { device, offset, size, sector_size, sectors, line: number }))
+    Ok(Some(Area { device, offset, size, sector_size, sectors, line: Some(number) }))
 }
 
 fn overlap(a: &Area, b: &Area) -> bool {
@@ -148,7 +156,7 @@ mod tests {
         let text = "/f 0 4000 1000\r\n/f 0x4000 0x4000 0x1000 4\r\n/third 0 9000\r\n";
         assert_eq!(areas(text), [("/f".to_owned(), 0, 0x4000), ("/f".to_owned(), 0x4000, 0x4000)]);
         let second = &parse(text).expect("two")[1];
-        assert_eq!((second.sector_size, second.sectors, second.line), (Some(0x1000), Some(4), 2));
+        assert_eq!((second.sector_size, second.sectors, second.line), (Some(0x1000), Some(4), Some(2)));
     }
 
     #[test]

@@ -12,9 +12,12 @@ pub mod env;
 pub mod fw_config;
 mod mounts;
 pub mod native;
+mod protection;
 mod running;
 pub mod slots;
 pub mod tools;
+
+pub use protection::is_protected;
 
 /// Variables and their values. Bytes that are not UTF-8 are replaced.
 pub type Variables = BTreeMap<String, String>;

@@ -115,13 +115,15 @@ impl Pair<'_> {
     /// By the name, then by the number of the node.
     fn by_path(&self, text: &str) -> Answer {
         let Some(path) = resolve(&self.system.root, text, Given::BySystem) else { return Answer::Unknown };
-        if path == self.a.path {
+        // The system's own name of it, or where it is for us: slots that a board supplies are below the root.
+        let here = file::below(&self.system.root, &path.to_string_lossy());
+        let is = |slot: &Slot| path == slot.path || here == slot.path;
+        if is(self.a) {
             return Answer::A;
         }
-        if path == self.b.path {
+        if is(self.b) {
             return Answer::B;
         }
-        let here = file::below(&self.system.root, &path.to_string_lossy());
         match device(&here).map(|n| (n, self.by_number_or_below(n, 0))) {
             Some((_, answer @ (Answer::A | Answer::B))) => answer,
             _ if text == "/dev/root" || unclear(&path) => Answer::Unknown,

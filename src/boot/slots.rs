@@ -105,14 +105,17 @@ impl Slot {
         Ok(Slot { path, number, device })
     }
 
-    /// Whether this partition is mounted anywhere, the root included; then it says where.
-    pub fn mounted_on(&self, root: &Path) -> Option<String> {
+    /// Where this partition is mounted, the root included; the latest first.
+    pub fn mounted_on(&self, root: &Path) -> Vec<String> {
         let is_ours = |m: &Mount| {
             (self.device.is_some() && self.device == m.device)
-                || resolve(root, &m.source, Given::BySystem)
-                    .is_some_and(|p| p == self.path || (self.device.is_some() && device(&p) == self.device))
+                || resolve(root, &m.source, Given::BySystem).is_some_and(|p| {
+                    p == self.path
+                        || file::below(root, &p.to_string_lossy()) == self.path
+                        || (self.device.is_some() && device(&p) == self.device)
+                })
         };
-        running::read_mounts(root).into_iter().find(is_ours).map(|m| m.point)
+        running::read_mounts(root).into_iter().rev().filter(is_ours).map(|m| m.point).collect()
     }
 }
 

@@ -220,11 +220,11 @@ fn a_mounted_partition_says_where() {
     let d = Device::new("where");
     d.root_is("179:2", "ext4", A, "");
     let slots = detect(&d.0, A, B, "2").expect("detects");
-    assert_eq!(slots.active.mounted_on(&d.0).as_deref(), Some("/"));
-    assert_eq!(slots.inactive.mounted_on(&d.0), None);
+    assert_eq!(slots.active.mounted_on(&d.0), ["/"]);
+    assert!(slots.inactive.mounted_on(&d.0).is_empty());
     d.file(
         "/proc/self/mountinfo",
-        &format!("1 1 1:2 / / rw - ext4 {A} rw\n2 1 1:3 / /mnt rw - ext4 {B} rw\n"),
+        &format!("1 1 1:2 / / rw - ext4 {A} rw\n2 1 1:3 / /mnt rw - ext4 {B} rw\n3 1 1:3 / /mnt/b rw - ext4 {B} rw\n"),
     );
-    assert_eq!(slots.inactive.mounted_on(&d.0).as_deref(), Some("/mnt"));
+    assert_eq!(slots.inactive.mounted_on(&d.0), ["/mnt/b", "/mnt"]);
 }

@@ -1,9 +1,12 @@
 //! The boot environment through the boot loader's own tools: fw_printenv and fw_setenv, or the GRUB pair.
 
+use super::fw_config::{self, CONFIG_LIMIT};
+use super::protection::Unprotected;
 use super::{Environment, Variables, env};
 use crate::error::{Context, Error, Result};
 use crate::sys::process::{Captured, Ended, Finished, Invocation, Kill, Running};
-use crate::sys::signal;
+use crate::sys::{file, signal};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,26 @@ const LONGEST_LINE: usize = 2047;
 pub struct Tools {
     print: String,
     set: String,
+    protected: Option<Protected>,
+}
+
+/// Devices that the kernel may protect from writing. U-Boot's fw_setenv does not lift that, libubootenv's does (BE-9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Protected {
+    root: PathBuf,
+    fw_env_config: PathBuf,
+    /// Known without that file, by their names in /dev.
+    devices: &'static [&'static str],
+}
+
+impl Protected {
+    fn lift(&self) -> Result<Unprotected> {
+        // The tool says what is wrong with the file.
+        let text = file::read_limited(&self.fw_env_config, CONFIG_LIMIT).unwrap_or_default();
+        let areas = fw_config::parse(&String::from_utf8_lossy(&text)).unwrap_or_default();
+        let named = areas.iter().filter_map(|a| Path::new(&a.device).file_name()?.to_str());
+        Unprotected::lift(named.chain(self.devices.iter().copied()), &self.root)
+    }
 }
 
 impl Tools {
@@ -31,7 +54,18 @@ impl Tools {
     /// `grub-mender-grubenv-set`: paths, or names that are looked up in PATH. Arguments may follow, separated by
     /// blanks.
     pub fn new(print: String, set: String) -> Tools {
-        Tools { print, set }
+        Tools { print, set, protected: None }
+    }
+
+    /// The same for devices with write protection: it is lifted around each write for those of `fw_env_config` and
+    /// for `devices` (names in /dev). Below `root` /sys is looked at.
+    pub fn unprotecting(
+        self,
+        root: PathBuf,
+        fw_env_config: PathBuf,
+        devices: &'static [&'static str],
+    ) -> Tools {
+        Tools { protected: Some(Protected { root, fw_env_config, devices }), ..self }
     }
 
     fn print(&self, names: &[&str]) -> Result<(Finished, Option<Variables>)> {
@@ -92,7 +126,9 @@ impl Environment for Tools {
         }
         let mut what = invocation(&self.set, &["-s", "-"])?;
         what.input = script.into_bytes();
+        let unprotected = self.protected.as_ref().map(Protected::lift).transpose()?;
         let done = run(what)?;
+        drop(unprotected);
         if done.ended != Ended::Exit(0) {
             return Err(failed(&self.set, &done));
         }

@@ -26,6 +26,7 @@ Commands:
   resume                 go on after an interruption or a --stop-before
   show-artifact          the name of what is installed
   show-provides          what is installed, as key=value lines
+  board                  which board this is, what updates work with and from where, and what is wrong with it
   send-inventory         send the inventory now (by the daemon, if one runs)
   check-update           make the running daemon ask for a deployment now
   bootstrap              make a device key if there is none, and authenticate once
@@ -109,6 +110,8 @@ pub enum Command {
     ShowArtifact,
     /// `show-provides`.
     ShowProvides,
+    /// `board`.
+    Board,
     /// `send-inventory`.
     SendInventory,
     /// `check-update`.
@@ -320,6 +323,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Global, C
         "resume" => Command::Resume(standalone),
         "show-artifact" => Command::ShowArtifact,
         "show-provides" => Command::ShowProvides,
+        "board" => Command::Board,
         "send-inventory" => Command::SendInventory,
         "check-update" => Command::CheckUpdate,
         "bootstrap" => Command::Bootstrap,

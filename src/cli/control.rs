@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use thimble::agent::control::{
-    Action, Change, ControlMap, ExpireAction, Lifetimes, MapError, Point, Pool, Refused,
+    Action, Change, ControlMap, ExpireAction, Lifetimes, MapError, Point, Pool, Refused, spoken,
 };
 use thimble::error::{Context, Error, Result};
 use thimble::json::{self, Number, Object, Value};
@@ -63,14 +63,17 @@ const AT_ONCE: &str = "update control maps expire at once on this device; give U
 /// Sets the map that `make` makes of the pool; says what came of it: for people on standard error, the seconds until it
 /// should be set again on standard output (K21).
 fn change(place: &Place, make: impl Fn(&Pool) -> Result<ControlMap>) -> Result<()> {
-    let set = |pool: &mut Pool, at: Moment| -> Result<(ControlMap, Change)> {
+    let set = |pool: &mut Pool, at: Moment| -> Result<(ControlMap, Change, Vec<i8>)> {
         let map = make(pool)?;
         let change = pool.insert(map.clone(), at.now, &at.lives).map_err(full)?;
-        Ok((map, change))
+        let namesakes = pool.maps(at.now).map(|listed| listed.map);
+        let others = namesakes.filter(|other| other.id() == map.id() && !other.same_as(&map));
+        let others = others.map(ControlMap::priority).collect();
+        Ok((map, change, others))
     };
-    let (map, change) = pool_store(place).modify(set).map_err(|e| hinted(place, e))??;
+    let (map, change, others) = pool_store(place).modify(set).map_err(|e| hinted(place, e))??;
     let lives = lives(place);
-    complain(&told(&map, change, lives));
+    complain(&told(&map, change, &others, lives));
     say(&lives.refresh_timeout_s().to_string());
     Ok(())
 }
@@ -79,18 +82,27 @@ fn full(e: Refused) -> Error {
     Error::new("CONTROL-FULL", format!("{e} (thimble control show lists them)"))
 }
 
-fn told(map: &ControlMap, change: Change, lives: Lifetimes) -> String {
+fn told(map: &ControlMap, change: Change, others: &[i8], lives: Lifetimes) -> String {
     let name = format!("update control map {} (priority {})", map.id(), map.priority());
     match change {
         Change::Added | Change::Replaced => {
             let rules = map.rules().map(|(point, rule)| format!("\n  {}", show::rule(point, rule)));
-            let (half, life) = (show::time(lives.normal / 2), show::time(lives.normal));
+            let (half, life) = (spoken(lives.normal / 2), spoken(lives.normal));
             let rules = rules.collect::<String>();
-            format!("{name} is set\n  expires in {life}, unless it is set again within {half}{rules}")
+            format!("{name} is set\n  lives {life}; to keep it, set it again within {half}{rules}")
         }
-        Change::Deleted => format!("{name} is deleted"),
-        Change::Nothing => format!("{name}: there is none, nothing has changed"),
+        Change::Deleted => format!("{name} is deleted{}", stay(others)),
+        Change::Nothing => format!("{name}: there is none, nothing has changed{}", stay(others)),
     }
+}
+
+/// Whoever takes back what was said should know what else the same voice says.
+fn stay(others: &[i8]) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    let priorities: Vec<String> = others.iter().map(i8::to_string).collect();
+    format!("\n  the maps of the same ID with these priorities stay: {}", priorities.join(", "))
 }
 
 /// A map that says nothing.

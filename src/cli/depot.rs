@@ -10,10 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use thimble::agent::{self, Offer, Trial};
 use thimble::artifact::{self, Options, VerifyKey};
-use thimble::boot::Environment;
-use thimble::boot::native::Native;
-use thimble::boot::tools::Tools;
-use thimble::config::Adapter;
+use thimble::board::Sourced;
 use thimble::error::{Context, Error, Result};
 use thimble::install::module::{Current, Module};
 use thimble::install::rootfs::{RootfsImage, RootfsOptions};
@@ -84,8 +81,8 @@ impl ArtifactDepot {
             log::warn!("the Artifact is signed, but no ArtifactVerifyKey is configured: not verified");
         }
         let empty = header.payload_type.is_none();
-        // ST35: at the command line what an Artifact without payload depends on is not even looked at, except that it
-        // must be for this kind of device.
+        // AF-46, AF-48. That holds without payload too: Mender 5 does not look at it when such an Artifact is installed
+        // by hand (ST35).
         let installed = InstalledStore::new(&self.place.dirs.datastore).look()?;
         let provides = agent::Installed {
             name: setup::name(&installed).to_owned(),
@@ -162,29 +159,12 @@ impl ArtifactDepot {
 
 fn rootfs_image(place: &Place) -> RootfsImage {
     let config = &place.config;
-    let environment: Box<dyn Environment> = match (&config.boot_utilities_get, &config.boot_utilities_set) {
-        (None, None) => match config.boot_env_adapter {
-            Adapter::Native => Box::new(Native::new(
-                file::below(&place.root, "/etc/fw_env.config"),
-                place.root.clone(),
-                config.boot_env_require_redundant,
-            )),
-            Adapter::FwSetenv => Box::new(Tools::uboot()),
-            Adapter::Grub => {
-                Box::new(Tools::new("grub-mender-grubenv-print".into(), "grub-mender-grubenv-set".into()))
-            }
-        },
-        // What the configuration names replaces everything else (BE-40).
-        (get, set) => Box::new(Tools::new(
-            get.clone().unwrap_or_else(|| "fw_printenv".into()),
-            set.clone().unwrap_or_else(|| "fw_setenv".into()),
-        )),
-    };
-    let mut options =
-        RootfsOptions::new(place.root.clone(), config.rootfs_part_a.clone(), config.rootfs_part_b.clone());
+    let plan = place.plan(&place.identity());
+    let part = |part: &Option<Sourced<String>>| part.as_ref().map(|p| p.value.clone());
+    let mut options = RootfsOptions::new(place.root.clone(), part(&plan.part_a), part(&plan.part_b));
     options.verify = config.rootfs_verify_writes;
     options.memory = Some(place.dirs.datastore.join("thimble-rootfs-image"));
-    RootfsImage::new(options, environment)
+    RootfsImage::new(options, plan.environment(config.boot_env_require_redundant))
 }
 
 /// The keys that Artifacts must be signed with. A key that cannot be read counts: then nothing is accepted that the
@@ -257,5 +237,9 @@ impl PayloadFiles for Files {
             return Err(Error::new(thimble::run::INTERRUPTED, "told to end while an Artifact is read"));
         }
         self.payload.read(buffer)
+    }
+
+    fn checksum(&self) -> Option<[u8; 32]> {
+        self.payload.checksum()
     }
 }

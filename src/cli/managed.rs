@@ -36,7 +36,6 @@ pub fn check(place: Place, max_wait: Duration, if_due: bool) -> Result<ExitCode>
     adapters.server.times = Some(times);
     adapters.server.load_token();
     let exit = start.drive(&mut adapters, Mode::OneShot { max_wait });
-    adapters.server.save_token();
     drop(lock);
     Ok(match exit {
         Exit::Idle { deployment: Some(false), .. } => {
@@ -69,6 +68,7 @@ pub fn daemon(place: Place) -> Result<ExitCode> {
     }
     log::info!("thimble {} starts", env!("CARGO_PKG_VERSION"));
     let (mut adapters, start) = begin(place)?;
+    adapters.server.keep_token();
     let exit = start.drive(&mut adapters, Mode::Daemon);
     drop(lock);
     log::info!("thimble ends");

@@ -1,6 +1,7 @@
 //! What the program does for each command: builds the real world out of the adapters and hands it to the driver.
 
 pub mod args;
+mod board;
 #[cfg(feature = "control")]
 mod control;
 #[cfg(feature = "control")]
@@ -109,6 +110,7 @@ fn with_place(global: &Global, command: Command) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Board => Ok(board::show(&place)),
         Command::SendInventory => send_inventory(place),
         Command::CheckUpdate => match store::holder(&place.dirs.datastore) {
             Some((pid, what)) if what == managed::DAEMON => wake(pid, false),
@@ -165,7 +167,9 @@ fn bootstrap(place: Place, force: bool) -> Result<ExitCode> {
         thimble::sys::file::remove(&key)
             .map_err(|e| Error::new("KEY", format!("cannot remove the device key {}: {e}", key.display())))?;
     }
-    server::client(&place)?.authorize().map_err(|fault| fault.error)?;
+    let mut client = server::client(&place)?;
+    client.keep_token(&server::token_file(&place));
+    client.authorize().map_err(|fault| fault.error)?;
     Ok(ExitCode::SUCCESS)
 }
 

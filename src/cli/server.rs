@@ -72,9 +72,9 @@ impl DeviceApi {
         self.client.borrow_mut().load_token(&token_file(&self.place));
     }
 
-    /// Leaves the token for the next run.
-    pub fn save_token(&self) {
-        self.client.borrow_mut().save_token(&token_file(&self.place));
+    /// Keeps the tokens of this run for others: one-shot runs, applications (decision 22).
+    pub fn keep_token(&self) {
+        self.client.borrow_mut().keep_token(&token_file(&self.place));
     }
 
     fn installed(&mut self) -> Result<agent::Installed> {
@@ -122,7 +122,8 @@ impl LastTime for StoredTime {
     }
 }
 
-fn token_file(place: &Place) -> PathBuf {
+/// Where the token is kept.
+pub fn token_file(place: &Place) -> PathBuf {
     file::below(&place.root, "/run/thimble-token")
 }
 

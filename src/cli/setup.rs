@@ -4,6 +4,7 @@ use super::args::Global;
 use crate::cli::journal::JournalFile;
 use std::path::{Path, PathBuf};
 use thimble::artifact::{self, Options};
+use thimble::board::{self, Identity, Plan};
 use thimble::config::{self, Config, Directories, Files};
 use thimble::error::{Error, Result};
 use thimble::store::{self, Installed, InstalledStore, UNKNOWN};
@@ -71,6 +72,16 @@ impl Place {
                 self.dirs.datastore.join("mender-store").display()
             );
         }
+    }
+
+    /// Which board this is.
+    pub fn identity(&self) -> Identity {
+        board::identify(&self.config, &self.root)
+    }
+
+    /// The configuration, completed by the board.
+    pub fn plan(&self, identity: &Identity) -> Plan {
+        board::plan(&self.config, identity.board, &self.root)
     }
 
     /// Where the device's type is.

@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Servers,
     /// One of these strings; empty = not set.
     OneOf(&'static [&'static str]),
+    /// The name of a board that is known, or `none`; empty = not set.
+    Board,
 }
 
 /// Largest number of seconds: what fits the official clients' integers on 32-bit boards.
@@ -69,6 +71,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("ModuleTimeoutSeconds", Kind::Seconds),
     ("UpdateLogPath", Kind::Text),
     ("DaemonLogLevel", Kind::Text),
+    ("Board", Kind::Board),
     ("BootEnvironment.RequireRedundant", Kind::Switch),
     ("BootEnvironment.Adapter", Kind::OneOf(ADAPTERS)),
     ("RootfsImage.VerifyWrites", Kind::Switch),
@@ -77,10 +80,20 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("Artifact.ZstdWindowLimitMiB", Kind::Count(0, 2048)),
 ];
 
+/// Members that decide whether a board's defaults are used.
+pub(super) const OF_BOARDS: &[&str] = &[
+    "Board",
+    "RootfsPartA",
+    "RootfsPartB",
+    "BootUtilitiesSetActivePart",
+    "BootUtilitiesGetNextActivePart",
+    "DeviceTypeFile",
+    "BootEnvironment.Adapter",
+];
+
 /// Members that are read and checked but change nothing yet, and what that means. A value that equals "not
 /// set" (false, 0, empty) is not worth a warning.
 pub(super) const NOT_YET: &[(&str, &str)] = &[
-    ("DBus.Enabled", "there is no D-Bus interface"),
     ("HttpsClient.SSLEngine", "OpenSSL engines cannot be used, keys are read from PEM files"),
     ("Security.SSLEngine", "OpenSSL engines cannot be used, keys are read from PEM files"),
     ("Connectivity.DisableKeepAlive", "connections are kept or closed as the agent sees fit"),
@@ -163,6 +176,7 @@ mod tests {
     fn every_table_speaks_of_known_members() {
         let known = |name: &str| KEYS.iter().any(|(key, _)| *key == name);
         assert!(NOT_YET.iter().all(|(key, _)| known(key)));
+        assert!(OF_BOARDS.iter().all(|key| known(key)));
         assert!(EITHER_OR.iter().all(|(a, b)| known(a) && known(b)));
         for (i, (key, _)) in KEYS.iter().enumerate() {
             assert!(!KEYS[..i].iter().any(|(other, _)| other.eq_ignore_ascii_case(key)), "{key} twice");

@@ -5,13 +5,18 @@
 mod keys;
 mod read;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/config.rs"]
+pub mod fuzz;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use read::{Given, Settings};
+use read::{Given, Setting, Settings};
 
 /// How the boot loader's variables are reached (`BootEnvironment.Adapter`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +51,8 @@ pub struct Config {
     pub auth_private_key: Option<String>,
     /// Public keys for Artifact signatures. Not empty: unsigned Artifacts are refused (AF-62).
     pub artifact_verify_keys: Vec<PathBuf>,
+    /// The board that supplies what is not configured, or [`NO_BOARD`]; `None`: the device tree says which (ours).
+    pub board: Option<String>,
     /// First root file system slot, as written. See [`Config::rootfs_parts`].
     pub rootfs_part_a: Option<String>,
     /// Second root file system slot, as written.
@@ -80,6 +87,8 @@ pub struct Config {
     pub update_log_path: Option<PathBuf>,
     /// Log level of the daemon, lower case (LG-6).
     pub daemon_log_level: Option<String>,
+    /// The D-Bus interfaces of Mender 3 are wanted; for the separate program that has them, thimble has none.
+    pub dbus_enabled: bool,
     /// The update poll interval if the configuration has one (SA-78).
     pub update_poll_configured: Option<Duration>,
     /// Life of an update control map (SA-78); `None`: twice the update poll interval as configured.
@@ -102,7 +111,12 @@ pub struct Config {
     pub xz_memory_limit: u64,
     /// Largest window of a zstd stream, in bytes (ours).
     pub zstd_window_limit: u64,
+    /// Where members that a board could supply are set.
+    origins: Vec<(&'static str, String)>,
 }
+
+/// The value of `Board` with which no board supplies anything.
+pub const NO_BOARD: &str = "none";
 
 impl Default for Config {
     fn default() -> Config {
@@ -118,6 +132,11 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
+    /// File, line and column of a member that a board could supply; `None`: it is not set.
+    pub fn origin(&self, key: &str) -> Option<&str> {
+        self.origins.iter().find(|(k, _)| *k == key).map(|(_, at)| at.as_str())
+    }
+
     /// Both root file system slots.
     ///
     /// # Errors
@@ -224,9 +243,14 @@ fn merge(into: &mut Settings, from: Settings) {
     into.extend(from);
 }
 
+/// A setting that says something.
+fn given<'a>(settings: &'a Settings, key: &str) -> Option<&'a Setting> {
+    settings.get(key).filter(|s| !s.value.is_neutral())
+}
+
 /// What can only be judged after merging.
 fn check(settings: &Settings) -> Result<()> {
-    let given = |key: &str| settings.get(key).filter(|s| !s.value.is_neutral());
+    let given = |key: &str| given(settings, key);
     for key in ["HttpsClient.Key", "HttpsClient.Certificate", "Security.AuthPrivateKey"] {
         if let Some(setting) = given(key)
             && matches!(&setting.value, Given::Text(t) if t.to_ascii_lowercase().starts_with("pkcs11:"))
@@ -307,6 +331,7 @@ fn build(settings: &Settings) -> Config {
         artifact_verify_keys: Vec::from_iter(
             list("ArtifactVerifyKey", "ArtifactVerifyKeys").into_iter().map(PathBuf::from),
         ),
+        board: text("Board"),
         rootfs_part_a: text("RootfsPartA"),
         rootfs_part_b: text("RootfsPartB"),
         boot_utilities_set: text("BootUtilitiesSetActivePart"),
@@ -324,6 +349,7 @@ fn build(settings: &Settings) -> Config {
         module_timeout: seconds("ModuleTimeoutSeconds", 14400),
         update_log_path: path("UpdateLogPath"),
         daemon_log_level: level(settings),
+        dbus_enabled: switch("DBus.Enabled", true),
         update_poll_configured: number("UpdatePollIntervalSeconds").map(Duration::from_secs),
         control_map_expiration: number("UpdateControlMapExpirationTimeSeconds").map(Duration::from_secs),
         control_map_boot_expiration: number("UpdateControlMapBootExpirationTimeSeconds")
@@ -341,5 +367,9 @@ fn build(settings: &Settings) -> Config {
         rootfs_use_module: switch("RootfsImage.UseModule", false),
         xz_memory_limit: number("Artifact.XzMemoryLimitMiB").unwrap_or(64) << 20,
         zstd_window_limit: number("Artifact.ZstdWindowLimitMiB").unwrap_or(8) << 20,
+        origins: keys::OF_BOARDS
+            .iter()
+            .filter_map(|key| Some((*key, given(settings, key)?.at.clone())))
+            .collect(),
     }
 }

@@ -6,9 +6,11 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::NO_BOARD;
 use super::keys::{self, EITHER_OR, KEYS, Kind, MAX_SECONDS};
 use crate::error::{Context, Error, Result};
 use crate::json::{self, Number, Object, Value};
+use thimble_boards::{ALL, by_name};
 
 /// Longest configuration file, in bytes.
 const LIMIT: u64 = 1 << 20;
@@ -60,15 +62,19 @@ pub(super) fn read(path: &Path, warnings: &mut Vec<String>) -> Result<Option<Set
         let what = if meta.is_dir() { "is a directory" } else { "is not a regular file" };
         return Err(Error::new("CONFIG-READ", format!("{file} {what}; expected a JSON file")));
     }
-    let text = content(path, &file)?;
-    let value = json::parse(&text).map_err(|m| m.into_error("CONFIG-SYNTAX", &file))?;
+    parse(&file, &content(path, &file)?, meta.mode(), warnings).map(Some)
+}
+
+/// Takes in the text of a file; its name and mode are for messages.
+pub(super) fn parse(file: &str, text: &str, mode: u32, warnings: &mut Vec<String>) -> Result<Settings> {
+    let value = json::parse(text).map_err(|m| m.into_error("CONFIG-SYNTAX", file))?;
     let Value::Object(members) = &value else {
         let what = format!("{file}: expected an object ('{{') at the top, found {}", json::kind(&value));
         return Err(Error::new("CONFIG-SYNTAX", what));
     };
-    let mut reader = Reader { file: &file, text: &text, settings: Settings::new(), warnings, unknown: 0 };
+    let mut reader = Reader { file, text, settings: Settings::new(), warnings, unknown: 0 };
     reader.object(members, "", &[])?;
-    reader.finish(meta.mode())
+    reader.finish(mode)
 }
 
 fn content(path: &Path, file: &str) -> Result<String> {
@@ -196,6 +202,17 @@ impl Reader<'_> {
                 }
                 other => Err(self.wrong(key, &format!("one of {}", allowed.join(", ")), other, way)),
             },
+            Kind::Board => match value {
+                Value::String(text)
+                    if text.is_empty() || text == NO_BOARD || by_name(ALL, text).is_some() =>
+                {
+                    Ok(Given::Text(text.clone()))
+                }
+                other => {
+                    let names: Vec<&str> = ALL.iter().map(|b| b.name).chain([NO_BOARD]).collect();
+                    Err(self.wrong(key, &format!("one of {}", names.join(", ")), other, way))
+                }
+            },
             Kind::Texts => self.texts(key, value, way),
             Kind::Servers => self.servers(key, value, way),
         }
@@ -292,7 +309,7 @@ impl Reader<'_> {
             Value::Number(_) => json::write(found),
             Value::String(text) if text.is_empty() => "an empty string".to_owned(),
             // Elsewhere a string is not shown: it may be a secret under the wrong name.
-            Value::String(text) if key == "DeviceTier" || key == "BootEnvironment.Adapter" => {
+            Value::String(text) if ["Board", "DeviceTier", "BootEnvironment.Adapter"].contains(&key) => {
                 format!("'{}'", text.chars().take(40).flat_map(char::escape_debug).collect::<String>())
             }
             other => json::kind(other).to_owned(),
@@ -301,7 +318,7 @@ impl Reader<'_> {
     }
 
     /// Checks that span members, and what is left to say about the file.
-    fn finish(mut self, mode: u32) -> Result<Option<Settings>> {
+    fn finish(mut self, mode: u32) -> Result<Settings> {
         if self.unknown > UNKNOWN_NAMED {
             let more = self.unknown - UNKNOWN_NAMED;
             self.warnings
@@ -324,7 +341,7 @@ impl Reader<'_> {
                 mode & 0o7777
             ));
         }
-        Ok(Some(self.settings))
+        Ok(self.settings)
     }
 }
 

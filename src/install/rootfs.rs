@@ -7,8 +7,9 @@ use super::writer::{self, Counters};
 use crate::agent::Reboot;
 use crate::boot::slots::{self, Slot, Slots};
 use crate::boot::{Environment, check_canary};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::ports::{Payload, PayloadFiles};
+use crate::sys::mount;
 use std::path::{Path, PathBuf};
 
 const PART: &str = "mender_boot_part";
@@ -152,14 +153,7 @@ impl RootfsImage {
         }
         status.check_running()?;
         let slot = status.slots.inactive;
-        if let Some(point) = slot.mounted_on(&self.options.root) {
-            let text = format!(
-                "the inactive root partition {} is mounted on {point}; unmount it (and see to it that it is not \
-                 mounted by itself)",
-                slot.path.display()
-            );
-            return Err(Error::new("ROOTFS-MOUNTED", text));
-        }
+        free(&slot, &self.options.root)?;
         Ok(slot)
     }
 
@@ -333,6 +327,34 @@ impl Payload for RootfsImage {
             log::warn!("{e}"); // The next update removes it.
         }
         Ok(())
+    }
+}
+
+/// Unmounts the inactive partition, once, as Mender does (BE-111). Below another root than `/` nothing is unmounted:
+/// what is mounted there may be no concern of this system.
+fn free(slot: &Slot, root: &Path) -> Result<()> {
+    let name = slot.path.display();
+    for point in slot.mounted_on(root) {
+        if root != Path::new("/") {
+            break;
+        }
+        log::warn!("the inactive root partition {name} is mounted on {point}; unmounting it");
+        mount::unmount(Path::new(&point)).context("ROOTFS-MOUNTED", || {
+            format!(
+                "the inactive root partition {name} is mounted on {point} and cannot be unmounted (does something use \
+                 it?)"
+            )
+        })?;
+    }
+    match slot.mounted_on(root).first() {
+        None => Ok(()),
+        Some(point) => {
+            let text = format!(
+                "the inactive root partition {name} is mounted on {point}; unmount it (and see to it that it is not \
+                 mounted by itself)"
+            );
+            Err(Error::new("ROOTFS-MOUNTED", text))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Update control: asks the maps at each control point, waits while they say so, refreshes the server's.
 
 use super::{Driver, Exit, Mode, Performed, Performed::Leave, millis};
-use crate::agent::control::{Point, Verdict, Wake};
+use crate::agent::control::{Point, Pool, Verdict, Wake, spoken};
 use crate::agent::schedule::{RETRY_AFTER_LIMIT, back_off, with_jitter};
 use crate::agent::{Offer, Outcome, State, Wait, WaitFor};
 use crate::error::{Error, Result};
@@ -96,7 +96,7 @@ impl Driver<'_> {
         let mut then = Then::Refresh { tries: 0 };
         loop {
             if let Some(due) = due.take() {
-                then = match self.until_due(state, due, paused) {
+                then = match self.until_due(state, point, due, paused) {
                     Ok(Awaited::Due) => due.then,
                     Ok(Awaited::Changed) => Then::Decide,
                     Ok(Awaited::Leave(exit)) => return Leave(exit),
@@ -151,12 +151,18 @@ impl Driver<'_> {
     }
 
     /// Waits until it is due, or, in a pause, until the maps have changed.
-    fn until_due(&mut self, state: &State, due: Due, paused: bool) -> Result<Awaited> {
-        if paused && self.world.controls.pool()?.changes() != due.changes {
-            return Ok(Awaited::Changed);
-        }
+    fn until_due(&mut self, state: &State, point: Point, due: Due, paused: bool) -> Result<Awaited> {
         let start = self.world.host.now();
         let left = due.until.saturating_sub(start);
+        if paused {
+            let pool = self.world.controls.pool()?;
+            if pool.changes() != due.changes {
+                return Ok(Awaited::Changed);
+            }
+            if due.recorded {
+                log::info!("{}", still_paused(&pool, point, start, left));
+            }
+        }
         if let Mode::OneShot { max_wait } = self.mode
             && left > max_wait.saturating_sub(self.waited)
         {
@@ -219,7 +225,7 @@ impl Driver<'_> {
             return Refreshed::End(Outcome::Failed.into());
         };
         let pause = pause.mul_f64(self.time_scale);
-        log::warn!("the server is asked for its update control map again in {:.0} s", pause.as_secs_f64());
+        log::warn!("the server is asked for its update control map again in {}", spoken(pause));
         Refreshed::Again(self.world.host.now() + pause, Then::Refresh { tries })
     }
 
@@ -270,6 +276,18 @@ impl Driver<'_> {
     pub(super) fn idle_maps(&mut self) {
         if let Err(e) = self.world.controls.idle() {
             log::warn!("{e}");
+        }
+    }
+}
+
+/// What the log of a run says that finds an update in a pause, and decides nothing: the reason, as in the first run.
+fn still_paused(pool: &Pool, point: Point, now: Duration, left: Duration) -> String {
+    let explanation = pool.explain(point, now);
+    match explanation.verdict {
+        Verdict::Pause => explanation.to_string(),
+        // Said once, and that was the decision that holds.
+        Verdict::Continue | Verdict::Fail => {
+            format!("{}: pause: until the maps are asked again in {}", point.word(), spoken(left))
         }
     }
 }

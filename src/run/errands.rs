@@ -9,6 +9,14 @@ use std::time::Duration;
 impl Driver<'_> {
     pub(super) fn await_errand(&mut self) -> Performed {
         loop {
+            // What was asked for before an errand begins is answered by it.
+            while self.mode == Mode::Daemon {
+                match self.world.host.wait(Duration::ZERO) {
+                    Woke::Errand(errand) => self.schedule.at_once(errand, self.world.host.now()),
+                    Woke::Terminate => return Leave(Exit::Terminated),
+                    Woke::Time | Woke::Controls => break,
+                }
+            }
             let now = self.world.host.now();
             if let Some(errand) = self.schedule.due(now) {
                 self.schedule.begun(errand, now);

@@ -66,6 +66,7 @@ impl Client {
                     log::info!("authenticated with {server}");
                     let session = Session { server: server.clone(), token };
                     self.session = Some(session.clone());
+                    self.save_token();
                     return Ok(session);
                 }
                 Err(fault) if fault.kind == Kind::Interrupted => return Err(fault),

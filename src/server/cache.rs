@@ -1,4 +1,4 @@
-//! The token of a one-shot run, kept for the next (decision 22).
+//! The token, kept for the next one-shot run (decision 22) and for applications that ask for it (`docs/dbus.md`).
 //!
 //! It is kept in a file in `/run`, which is in memory: never where it would outlive a boot or cost flash. Whoever
 //! can read the file can speak for this device, so it must be ours alone, and so must its directory.
@@ -23,14 +23,20 @@ const FORMAT: &str = "thimble token 1";
 const LONGEST: u64 = 32 * 1024;
 
 impl Client {
-    /// Takes up the token that an earlier run has left in `path`, if it is still fit for use. From now on it is
-    /// removed there whenever the token is given up.
+    /// From now on the token is in `path`: each new one is put there, and is removed when it is given up.
+    pub fn keep_token(&mut self, path: &Path) {
+        match private::has_own_directory(path) {
+            true => self.token_file = Some(path.to_owned()),
+            false => log::debug!("no token is kept: the directory of {} is not ours", path.display()),
+        }
+    }
+
+    /// The same, and takes up the token that an earlier run has left there, if it is still fit for use.
     pub fn load_token(&mut self, path: &Path) {
-        if !private::has_own_directory(path) {
-            log::debug!("no token is kept: the directory of {} is not ours", path.display());
+        self.keep_token(path);
+        if self.token_file.is_none() {
             return;
         }
-        self.token_file = Some(path.to_owned());
         match self.kept(path) {
             Ok(session) => {
                 log::debug!("using the token that an earlier run got from {}", session.server);
@@ -44,10 +50,10 @@ impl Client {
         }
     }
 
-    /// Leaves the token, if there is one, for later runs.
-    pub fn save_token(&mut self, path: &Path) {
-        let Some(session) = &self.session else { return };
-        if !private::has_own_directory(path) || self.kept(path).is_ok_and(|kept| kept == *session) {
+    /// Puts the token where it is kept, if it is.
+    pub(super) fn save_token(&self) {
+        let (Some(session), Some(path)) = (&self.session, &self.token_file) else { return };
+        if self.kept(path).is_ok_and(|kept| kept == *session) {
             return;
         }
         let saved = self.fingerprint().and_then(|print| {

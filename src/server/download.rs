@@ -10,6 +10,11 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response};
 use ureq::{Body, BodyReader};
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/range.rs"]
+pub mod fuzz;
+
 /// How many redirects are followed for one request (SA-68).
 const REDIRECTS: usize = 10;
 

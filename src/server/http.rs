@@ -128,7 +128,8 @@ pub(super) fn harmless(text: &str, most: usize) -> String {
 #[derive(Clone)]
 pub(super) struct Http {
     agent: Agent,
-    dial: Arc<Dial>,
+    /// Who knows by which certificates a server has proved itself.
+    dial: Option<Arc<Dial>>,
     proxies: Arc<Proxies>,
     limits: Limits,
     floor: Floor,
@@ -136,7 +137,31 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(trust: Trust, proxies: Proxies, limits: Limits, floor: Floor) -> Http {
-        let config = Agent::config_builder()
+        let proxies = Arc::new(proxies);
+        let dial = Arc::new(Dial::new(trust, proxies.clone(), limits));
+        let agent = Agent::with_parts(Http::config(limits), Dialer(dial.clone()), Lookup(proxies.clone()));
+        Http { agent, dial: Some(dial), proxies, limits, floor }
+    }
+
+    /// The same over connections that somebody else makes.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn over(
+        connector: impl ureq::unversioned::transport::Connector,
+        resolver: impl ureq::unversioned::resolver::Resolver,
+    ) -> Http {
+        let limits = Limits::default();
+        let agent = Agent::with_parts(Http::config(limits), connector, resolver);
+        Http {
+            agent,
+            dial: None,
+            proxies: Arc::new(Proxies::read(|_| None)),
+            limits,
+            floor: Floor::new(None),
+        }
+    }
+
+    fn config(limits: Limits) -> ureq::config::Config {
+        Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -153,11 +178,7 @@ impl Http {
             .timeout_recv_response(Some(limits.header))
             .timeout_per_read(Some(limits.idle))
             .timeout_per_write(Some(limits.idle))
-            .build();
-        let proxies = Arc::new(proxies);
-        let dial = Arc::new(Dial::new(trust, proxies.clone(), limits));
-        let agent = Agent::with_parts(config, Dialer(dial.clone()), Lookup(proxies.clone()));
-        Http { agent, dial, proxies, limits, floor }
+            .build()
     }
 
     /// The proxy that a request to this address goes through.
@@ -236,7 +257,8 @@ impl Http {
         };
         let Ok(uri) = url::check(address) else { return };
         if let Some(date) = clock::http_date(date) {
-            self.floor.heard(date, || self.dial.would_trust(&url::host_port(&uri).0, date));
+            let host = url::host_port(&uri).0;
+            self.floor.heard(date, || self.dial.as_ref().is_some_and(|dial| dial.would_trust(&host, date)));
         }
     }
 

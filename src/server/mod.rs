@@ -37,6 +37,14 @@ mod tunnel;
 mod url;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/url.rs"]
+pub mod fuzz;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use download::fuzz as fuzz_range;
+
 pub use deployments::{LogBody, Offer};
 pub use download::{Download, Downloader};
 pub use floor::LastTime;
@@ -156,13 +164,13 @@ impl From<Fault> for Error {
     }
 }
 
-/// Talks to the server. Holds the token, in memory (SA-23), and for one-shot runs in `/run`.
+/// Talks to the server. Holds the token, in memory (SA-23), and if asked to in `/run`.
 pub struct Client {
     settings: Settings,
     servers: Vec<String>,
     http: Http,
     session: Option<auth::Session>,
-    /// Where the token is kept for later runs, if it is.
+    /// Where the token is kept for others, if it is.
     token_file: Option<PathBuf>,
     /// The server that has no v2 deployments API (decision 12).
     without_v2: Option<String>,

@@ -122,6 +122,11 @@ impl PoolStore {
         [self.datastore.clone(), self.drop_ins.directory().to_owned()]
     }
 
+    /// Why files in the directory for dropped-in maps are not used; `None`: they are.
+    pub fn drop_in_trouble(&self) -> Option<String> {
+        self.drop_ins.trouble()
+    }
+
     fn warn_of_lifetimes(&mut self) {
         if self.lives.normal.is_zero() && !std::mem::replace(&mut self.warned, true) {
             log::warn!(

@@ -31,15 +31,23 @@ pub(super) struct DropIns {
     directory: PathBuf,
     /// What was complained about already and is still there: names with change times.
     said: BTreeSet<(PathBuf, i64, i64)>,
+    /// Why nothing in the directory is used, if that was said.
+    distrusted: Option<String>,
 }
 
 impl DropIns {
     pub(super) fn new(datastore: &Path) -> DropIns {
-        DropIns { directory: datastore.join(CONTROL_DROP_INS), said: BTreeSet::new() }
+        DropIns { directory: datastore.join(CONTROL_DROP_INS), said: BTreeSet::new(), distrusted: None }
     }
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Why nothing in the directory is used; `None`: it is trusted, or missing.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let there = fs::symlink_metadata(&self.directory).is_ok();
+        check_directory(&self.directory).err().filter(|_| there)
     }
 
     /// There is something to take in.
@@ -54,12 +62,16 @@ impl DropIns {
         if files.is_empty() {
             return Vec::new();
         }
-        if let Err(why) = check_directory(&self.directory) {
-            for path in files {
-                self.say_once(&path, &format!("it is not used, because of its directory: {why}"));
+        // Once for all of its files: whoever may write to it must not fill the log.
+        let distrusted = self.trouble();
+        if let Some(why) = &distrusted {
+            if self.distrusted != distrusted {
+                log::error!("CONTROL-REFUSED: {}: nothing in it is used: {why}", self.directory.display());
             }
+            self.distrusted = distrusted;
             return Vec::new();
         }
+        self.distrusted = None;
         let mut taken = Vec::new();
         for path in files {
             let (name, mine) = match claim(&path) {

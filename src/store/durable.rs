@@ -21,6 +21,11 @@ use super::crc::crc32;
 use crate::error::{Context, Error, Result};
 use crate::sys::file;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../../tests/fuzz/targets/journal.rs"]
+pub mod fuzz;
+
 /// Largest content of a record, in bytes.
 pub const MAX_CONTENT: usize = 256 << 10;
 

@@ -90,7 +90,7 @@ fn interpret(loaded: Loaded) -> Installed {
     }
 }
 
-fn encode(installed: &Installed) -> String {
+pub(super) fn encode(installed: &Installed) -> String {
     let text = |s: &String| Value::String(s.clone());
     let mut object = Object::new();
     if let Some(name) = &installed.name {
@@ -104,7 +104,7 @@ fn encode(installed: &Installed) -> String {
     json::write(&Value::Object(object))
 }
 
-fn decode(content: &[u8]) -> Option<Installed> {
+pub(super) fn decode(content: &[u8]) -> Option<Installed> {
     let value = json::parse_bytes(content, "STORE-DAMAGED", "thimble-artifact").ok()?;
     let Value::Object(members) = &value else { return None };
     let text = |key: &str| match members.get(key) {

@@ -22,6 +22,9 @@ pub use control_pool::{CONTROL_RECORD, Moment, PoolStore};
 pub use deployment_log::DeploymentLog;
 pub use device_type::device_type;
 pub use drop_ins::CONTROL_DROP_INS;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use durable::fuzz;
 pub use durable::{Durable, Loaded, MAX_CONTENT};
 pub use installed::{Installed, InstalledStore, UNKNOWN};
 pub use lock::{holder, lock};

@@ -3,6 +3,7 @@
 pub mod block;
 pub mod clock;
 pub mod file;
+pub mod mount;
 pub mod net;
 pub mod private;
 pub mod process;

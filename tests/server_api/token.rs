@@ -27,7 +27,6 @@ fn run(settings: Settings, path: &Path) {
     let mut client = Client::new(settings).expect("good");
     client.load_token(path);
     client.report("d-1", "installing").expect("works");
-    client.save_token(path);
 }
 
 #[test]
@@ -43,6 +42,22 @@ fn the_next_run_goes_on_with_the_token() {
     assert_eq!(server.lines(), [AUTH, STATUS, STATUS]);
     assert_eq!(server.seen()[2].header("Authorization"), Some("Bearer t0"));
     assert_eq!(fs::metadata(&path).expect("is there").modified().expect("time"), written, "nothing to write");
+}
+
+#[test]
+fn a_new_token_is_kept_at_once_and_an_old_one_not_taken_up_unless_asked_for() {
+    let device = Device::new();
+    let (server, path) = (server(), place(&device));
+    run(device.settings(&[server.url()]), &path);
+    let text = || fs::read_to_string(&path).expect("a token");
+    assert!(text().ends_with("\nt0\n"));
+    let mut client = device.client(&[&server]);
+    client.keep_token(&path);
+    client.authorize().expect("accepted");
+    assert!(text().ends_with("\nt2\n"), "whoever reads the file has the latest");
+    assert_eq!(mode(&path), 0o600);
+    client.report("d-1", "installing").expect("works");
+    assert_eq!(server.lines(), [AUTH, STATUS, AUTH, STATUS]);
 }
 
 #[test]
@@ -112,8 +127,6 @@ fn a_device_that_is_not_accepted_any_more_keeps_no_token() {
     let mut client = device.client(&[&server]);
     client.load_token(&path);
     client.authorize().expect_err("rejected");
-    assert!(!path.exists());
-    client.save_token(&path);
     assert!(!path.exists());
 }
 

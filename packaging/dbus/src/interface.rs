@@ -1,9 +1,6 @@
 //! The published interfaces (D1-D10): which objects there are, what can be called on them, and what D-Bus itself
 //! expects of every object.
 
-use crate::bus::Answer;
-use crate::wire::{Body, Message};
-
 /// Both names that are owned.
 pub const NAMES: [&str; 2] = ["io.mender.UpdateManager", "io.mender.AuthenticationManager"];
 /// The object that announces tokens.
@@ -72,6 +69,40 @@ const METHODS: [(&str, &str, &str); 9] = [
     (PROPERTIES, "Set", "ssv"),
 ];
 
+/// A call of a method.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Call {
+    /// The object.
+    pub path: String,
+    /// The interface, which a caller may leave out.
+    pub interface: Option<String>,
+    /// The method.
+    pub member: String,
+    /// Types of the arguments.
+    pub signature: String,
+    /// Those of them that are texts.
+    pub texts: Vec<String>,
+}
+
+/// What is sent back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// That it is done.
+    Nothing,
+    /// `i`
+    Number(i32),
+    /// `b`
+    Truth(bool),
+    /// `s`
+    Text(String),
+    /// `ss`
+    Texts(String, String),
+    /// `a{sv}` without any
+    NoProperties,
+    /// An error: its name and text.
+    Error(&'static str, String),
+}
+
 /// What stands behind the interfaces.
 pub trait Service {
     /// Hands a map to the agent; returns the refresh time-out, or why not.
@@ -85,10 +116,9 @@ pub trait Service {
 }
 
 /// Answers a call.
-pub fn answer(call: &Message, service: &mut impl Service) -> Answer {
-    let (path, member, signature) = (call.path.as_str(), call.member.as_str(), call.body.signature.as_str());
-    let interface = Some(call.interface.as_str()).filter(|name| !name.is_empty());
-    let texts = call.body.texts();
+pub fn answer(call: &Call, service: &mut impl Service) -> Answer {
+    let (path, member, signature) = (call.path.as_str(), call.member.as_str(), call.signature.as_str());
+    let interface = call.interface.as_deref();
     let unknown = |what: String| Answer::Error("org.freedesktop.DBus.Error.UnknownMethod", what);
     let own = OBJECTS.iter().find(|(object, ..)| *object == path).map(|(_, own, _)| *own);
     let below = children(path);
@@ -105,13 +135,13 @@ pub fn answer(call: &Message, service: &mut impl Service) -> Answer {
         let interface = interface.map(|name| format!("{name}.")).unwrap_or_default();
         return unknown(format!("object {path} has no method {interface}{member}"));
     };
-    if signature != *takes || texts.len() != takes.matches('s').count() {
+    if signature != *takes {
         let what = format!("{interface}.{member} takes arguments of the types ({takes}), not ({signature})");
         return Answer::Error("org.freedesktop.DBus.Error.InvalidArgs", what);
     }
-    match (member, texts.as_slice()) {
+    match (member, call.texts.as_slice()) {
         ("SetUpdateControlMap", [map]) => match service.set_map(map) {
-            Ok(refresh) => Answer::Good(Body::default().number(refresh)),
+            Ok(refresh) => Answer::Number(refresh),
             Err(why) => {
                 service.log(&format!("SetUpdateControlMap: {why}"));
                 // D1, D2: word for word.
@@ -121,22 +151,22 @@ pub fn answer(call: &Message, service: &mut impl Service) -> Answer {
         },
         ("GetJwtToken", []) => {
             let (token, server) = service.token();
-            Answer::Good(Body::default().text(&token).text(&server))
+            Answer::Texts(token, server)
         }
         ("FetchJwtToken", []) => match service.fetch_token() {
-            Ok(()) => Answer::Good(Body::default().truth(true)),
+            Ok(()) => Answer::Truth(true),
             Err(why) => {
                 service.log(&format!("FetchJwtToken: {why}"));
-                Answer::Good(Body::default().truth(false))
+                Answer::Truth(false)
             }
         },
-        ("Introspect", []) => Answer::Good(Body::default().text(&introspection(path))),
-        ("Ping", []) => Answer::Good(Body::default()),
+        ("Introspect", []) => Answer::Text(introspection(path)),
+        ("Ping", []) => Answer::Nothing,
         ("GetMachineId", []) => match machine_id() {
-            Some(id) => Answer::Good(Body::default().text(&id)),
+            Some(id) => Answer::Text(id),
             None => Answer::Error("org.freedesktop.DBus.Error.FileNotFound", "there is no machine ID".into()),
         },
-        ("GetAll", [of]) if offered(of) => Answer::Good(Body::default().no_properties()),
+        ("GetAll", [of]) if offered(of) => Answer::NoProperties,
         // There are no properties (D9).
         (_, of) => {
             Answer::Error("org.freedesktop.DBus.Error.InvalidArgs", format!("there is no {}", of.join(".")))
@@ -198,18 +228,14 @@ mod tests {
     }
 
     fn ask(path: &str, interface: Option<&str>, member: &str, texts: &[&str]) -> Answer {
-        let call = Message {
+        let call = Call {
             path: path.into(),
-            interface: interface.unwrap_or_default().into(),
+            interface: interface.map(str::to_owned),
             member: member.into(),
-            body: texts.iter().fold(Body::default(), |body, text| body.text(text)),
-            ..Message::default()
+            signature: "s".repeat(texts.len()),
+            texts: texts.iter().map(|text| (*text).to_owned()).collect(),
         };
         answer(&call, &mut Nothing)
-    }
-
-    fn good(body: Body) -> Answer {
-        Answer::Good(body)
     }
 
     fn error_of(answer: Answer) -> &'static str {
@@ -222,21 +248,13 @@ mod tests {
     #[test]
     fn calls_find_their_method_with_and_without_an_interface() {
         for interface in [None, Some(UPDATE)] {
-            assert_eq!(
-                ask(UPDATE_PATH, interface, "SetUpdateControlMap", &["{}"]),
-                good(Body::default().number(7))
-            );
+            assert_eq!(ask(UPDATE_PATH, interface, "SetUpdateControlMap", &["{}"]), Answer::Number(7));
         }
-        assert_eq!(
-            ask(AUTHENTICATION_PATH, None, "GetJwtToken", &[]),
-            good(Body::default().text("t").text("s"))
-        );
-        assert_eq!(ask(AUTHENTICATION_PATH, None, "FetchJwtToken", &[]), good(Body::default().truth(false)));
-        assert_eq!(ask("/anything", Some(PEER), "Ping", &[]), good(Body::default()));
-        assert_eq!(
-            ask(UPDATE_PATH, Some(PROPERTIES), "GetAll", &[UPDATE]),
-            good(Body::default().no_properties())
-        );
+        let session = Answer::Texts("t".into(), "s".into());
+        assert_eq!(ask(AUTHENTICATION_PATH, None, "GetJwtToken", &[]), session);
+        assert_eq!(ask(AUTHENTICATION_PATH, None, "FetchJwtToken", &[]), Answer::Truth(false));
+        assert_eq!(ask("/anything", Some(PEER), "Ping", &[]), Answer::Nothing);
+        assert_eq!(ask(UPDATE_PATH, Some(PROPERTIES), "GetAll", &[UPDATE]), Answer::NoProperties);
     }
 
     #[test]

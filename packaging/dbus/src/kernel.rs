@@ -6,12 +6,6 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The user that we act as.
-pub fn user() -> u32 {
-    // SAFETY: a plain system call without arguments, which cannot fail.
-    unsafe { libc::geteuid() }
-}
-
 /// A queue of what happens in one directory.
 pub struct Inotify(OwnedFd);
 

@@ -11,7 +11,6 @@ mod maps;
 mod setup;
 mod token;
 mod watch;
-mod wire;
 
 use bus::{Bus, Event};
 use fetch::Fetch;
@@ -24,18 +23,30 @@ use thimble::error::{Error, Result};
 use thimble::sys::signal::{self, For};
 use token::Session;
 use watch::Watch;
-use wire::Body;
+
+/// Exit code: not wanted (D8). One of its own, so that the init system need not start it again and again.
+const SWITCHED_OFF: u8 = 2;
 
 fn main() -> ExitCode {
     match setup::parse(std::env::args_os().skip(1)) {
         Ok(Task::Help) => say(setup::HELP.trim_end()),
         Ok(Task::Version) => say(env!("CARGO_PKG_VERSION")),
-        Ok(Task::Serve(options)) => {
-            if let Err(e) = Place::new(options).and_then(serve) {
+        Ok(Task::Serve(options)) => match Place::new(options) {
+            Ok(place) if !place.enabled => {
+                complain("switched off: DBus.Enabled is false in mender.conf");
+                return ExitCode::from(SWITCHED_OFF);
+            }
+            Ok(place) => {
+                if let Err(e) = serve(place) {
+                    complain(&e.to_string());
+                    return ExitCode::FAILURE;
+                }
+            }
+            Err(e) => {
                 complain(&e.to_string());
                 return ExitCode::FAILURE;
             }
-        }
+        },
         Err(why) => {
             complain(&why);
             return ExitCode::FAILURE;
@@ -79,11 +90,13 @@ impl Service for Behind {
     }
 }
 
+/// Most messages that are answered in one go.
+const BATCH: usize = 64;
+
 /// Until SIGTERM.
 fn serve(place: Place) -> Result<()> {
     signal::install();
-    let address = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok();
-    let mut bus = Bus::connect(address.as_deref())?;
+    let bus = Bus::connect()?;
     let mut watch = Watch::new(&place.token);
     let mut behind = Behind { place, fetch: Fetch::default() };
     for name in interface::NAMES {
@@ -95,11 +108,17 @@ fn serve(place: Place) -> Result<()> {
     let mut announced = Session::default();
     let mut look = true;
     while !signal::terminate() {
-        while let Some(event) = bus.next()? {
+        let mut quiet = false;
+        // Whoever calls without end must not keep us from ending.
+        for _ in 0..BATCH {
+            let Some(event) = bus.next()? else {
+                quiet = true;
+                break;
+            };
             match event {
-                Event::Call(call) => {
+                Event::Call(call, caller) => {
                     let answer = interface::answer(&call, &mut behind);
-                    bus.answer(&call, answer)?;
+                    bus.answer(&caller, answer)?;
                 }
                 Event::Acquired(name) => complain(&format!("{name} is ours")),
                 Event::Lost(name) => complain(&format!("{name} was taken over by another program")),
@@ -111,11 +130,12 @@ fn serve(place: Place) -> Result<()> {
         if behind.fetch.over(changed) || changed {
             announced = if look { now } else { token::read(&behind.place.token) };
             let (path, name) = (interface::AUTHENTICATION_PATH, interface::AUTHENTICATION);
-            let body = Body::default().text(&announced.token).text(&announced.server);
-            bus.signal(path, name, interface::TOKEN_STATE, body)?;
+            bus.signal(path, name, interface::TOKEN_STATE, &announced.token, &announced.server)?;
         }
-        let limit: Option<Duration> = behind.fetch.left().into_iter().chain(watch.period()).min();
-        let fds = [(bus.descriptor(), For::Reading), (watch.descriptor(), For::Reading)];
+        let more = (!quiet).then_some(Duration::ZERO);
+        let limit: Option<Duration> = behind.fetch.left().into_iter().chain(watch.period()).chain(more).min();
+        let [reading, writing] = bus.descriptors();
+        let fds = [reading, writing, (watch.descriptor(), For::Reading)];
         signal::poll(&fds, limit).map_err(|e| Error::new("DBUS-POLL", format!("cannot wait: {e}")))?;
         look = watch.changed();
     }

@@ -73,7 +73,7 @@ fn prepare(datastore: &Path, directory: &Path) -> Result<(), String> {
     match fs::symlink_metadata(directory) {
         Err(e) => wrong(e.to_string()),
         Ok(meta) if !meta.is_dir() => wrong("is no directory".into()),
-        Ok(meta) if meta.uid() != 0 && meta.uid() != crate::kernel::user() => {
+        Ok(meta) if meta.uid() != 0 && meta.uid() != thimble::sys::file::own_uid() => {
             wrong(format!("belongs to user {}, not to root", meta.uid()))
         }
         Ok(meta) if meta.mode() & 0o022 != 0 => {

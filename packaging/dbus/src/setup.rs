@@ -48,6 +48,8 @@ pub struct Place {
     pub agent: PathBuf,
     /// The options that it is to be started with.
     pub options: Vec<(&'static str, PathBuf)>,
+    /// The configuration wants the interfaces (D8).
+    pub enabled: bool,
     /// Seconds until a map should be set again (K21).
     pub refresh_timeout: i32,
 }
@@ -120,6 +122,7 @@ impl Place {
             token: file::below(&root, "/run/thimble-token"),
             datastore: dirs.datastore,
             agent,
+            enabled: config.dbus_enabled,
             refresh_timeout: refresh_timeout(&config),
             options: options.into_iter().filter(|(option, _)| *option != "--agent").collect(),
         })

@@ -32,6 +32,15 @@ impl Point {
         Point::ALL.into_iter().find(|p| p.word() == word)
     }
 
+    /// The word of the command line and of the console.
+    pub fn spoken(self) -> &'static str {
+        match self {
+            Point::Install => "install",
+            Point::Reboot => "reboot",
+            Point::Commit => "commit",
+        }
+    }
+
     /// The status that the server is told while an update is paused here (section 5, K40).
     pub fn pause_status(self) -> &'static str {
         match self {
@@ -66,6 +75,14 @@ impl Action {
             Action::ForceContinue => "force_continue",
             Action::Pause => "pause",
             Action::Fail => "fail",
+        }
+    }
+
+    /// The word of the command line, of log and console.
+    pub fn spoken(self) -> &'static str {
+        match self {
+            Action::ForceContinue => "force-continue",
+            Action::Continue | Action::Pause | Action::Fail => self.word(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! what they say together ([`Pool::verdict`]), why ([`Pool::explain`]) and when to ask again ([`Pool::next_wake`]).
 //! The K numbers are those of update-control.md, the behaviour is that of the Mender client 3.5.
 
+mod explain;
 mod life;
 mod map;
 mod pool;
@@ -12,8 +13,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
+pub use explain::{Explanation, Voice, spoken};
 pub use life::Lifetimes;
 pub use map::{Action, ControlMap, ExpireAction, MapError, Point, StateRule};
-pub use pool::{
-    Change, Explanation, Listed, MAP_LIMIT, NAP, Pool, Refused, SHORTEST_POLL, Verdict, Voice, Wake,
-};
+pub use pool::{Change, Listed, MAP_LIMIT, NAP, Pool, Refused, SHORTEST_POLL, Verdict, Wake};

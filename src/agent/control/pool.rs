@@ -1,7 +1,8 @@
 //! The maps in force: what they say together, why, and when to ask again. Pure; `now` is the time since boot.
 
+use super::explain::{Explanation, Voice};
 use super::life::{Life, Lifetimes};
-use super::map::{Action, ControlMap, ExpireAction, Point};
+use super::map::{Action, ControlMap, Point};
 use std::cmp::Reverse;
 use std::fmt;
 use std::time::Duration;
@@ -106,50 +107,6 @@ pub struct Listed<'a> {
     pub map: &'a ControlMap,
     /// How long it lives; `None`: it has expired.
     pub expires_in: Option<Duration>,
-}
-
-/// The map that decides, and what it says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Voice {
-    /// Its ID.
-    pub id: String,
-    /// Its priority.
-    pub priority: i8,
-    /// What it says now.
-    pub says: Action,
-    /// How long it lives; `None`: it has expired, and what it says is its on_map_expire.
-    pub expires_in: Option<Duration>,
-    /// What it says once it has expired.
-    pub at_expiry: ExpireAction,
-    /// What it says after this decision, while it lives (K24).
-    pub afterwards: Action,
-}
-
-/// A decision with its reason, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
-    /// Where.
-    pub point: Point,
-    /// The decision.
-    pub verdict: Verdict,
-    /// The map that decides, the first by ID of several; `None`: no map objects.
-    pub voice: Option<Voice>,
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}, because ", self.point.word(), self.verdict.word())?;
-        let Some(Voice { id, priority, says, expires_in, at_expiry, afterwards }) = &self.voice else {
-            return f.write_str("no update control map objects");
-        };
-        write!(f, "update control map {id} (priority {priority}) ")?;
-        let Some(left) = expires_in else { return write!(f, "has expired and then says {}", says.word()) };
-        write!(f, "says {}", says.word())?;
-        if afterwards != says {
-            write!(f, " this once and {} afterwards", afterwards.word())?;
-        }
-        write!(f, "; unless it is set again within {} s it says {}", left.as_secs(), at_expiry.word())
-    }
 }
 
 /// The maps in force. All of them count at every point, whatever their ID (K25).

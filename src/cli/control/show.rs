@@ -6,7 +6,9 @@ use super::super::controls::pool_store;
 use super::super::say;
 use super::super::setup::Place;
 use std::time::Duration;
-use thimble::agent::control::{Action, Explanation, Lifetimes, Listed, Point, Pool, StateRule, Verdict};
+use thimble::agent::control::{
+    Action, Explanation, Lifetimes, Listed, Point, Pool, StateRule, Verdict, spoken,
+};
 use thimble::agent::{Record, State};
 use thimble::json::{self, Array, Number, Value};
 use thimble::sys::clock;
@@ -51,7 +53,15 @@ impl Seen<'_> {
             Ok(Some(record)) => {
                 let id = record.state.deployment().unwrap_or_default();
                 match paused(record) {
-                    Some(point) => format!("update: deployment {id}\n  is paused before {}", short(point)),
+                    Some(point) => {
+                        let mut line =
+                            format!("update: deployment {id}\n  is paused before {}", point.spoken());
+                        // A pause of one decision holds until the next.
+                        if self.points.iter().any(|e| e.point == point && e.verdict != Verdict::Pause) {
+                            line.push_str(", until the maps are asked again");
+                        }
+                        line
+                    }
                     None => format!("update: deployment {id}\n  is in progress ({})", record.state.name()),
                 }
             }
@@ -67,13 +77,17 @@ impl Seen<'_> {
             let whose = if map.id() == OUR_ID { " (thimble control)" } else { "" };
             lines.push(format!("  {}, priority {}{whose}", map.id(), map.priority()));
             lines.push(match listed.expires_in {
-                Some(left) => format!("    expires in {}", time(left)),
+                Some(left) => format!("    expires in {}", spoken(left)),
                 None => "    has expired, and goes when no update is in progress".to_owned(),
             });
             lines.extend(map.rules().map(|(point, what)| format!("    {}", rule(point, what))));
         }
+        let waiting = match &self.files.trouble {
+            None => "files that the next thimble at work takes in".to_owned(),
+            Some(why) => format!("files that are not used because of their directory: {why}"),
+        };
         for (files, what) in [
-            (&self.files.waiting, "files that the next thimble at work takes in"),
+            (&self.files.waiting, waiting.as_str()),
             (&self.files.refused, "files that were refused; the log has the reasons"),
         ] {
             if !files.is_empty() {
@@ -81,7 +95,7 @@ impl Seen<'_> {
                 lines.extend(files.iter().map(|file| format!("  {file}")));
             }
         }
-        let [normal, boot] = [self.lives.normal, self.lives.boot].map(time);
+        let [normal, boot] = [self.lives.normal, self.lives.boot].map(spoken);
         lines.push(format!("a map lives {normal}, after a restart of the machine {boot}"));
         lines
     }
@@ -133,52 +147,25 @@ impl Seen<'_> {
 
 /// What would happen at a point, and why.
 fn explained(explanation: &Explanation) -> String {
-    let verdict = explanation.verdict.word();
-    let head = format!("  {:<9}{verdict}: ", short(explanation.point));
-    let Some(voice) = &explanation.voice else { return format!("{head}no map objects") };
-    let map = format!("{head}map {}, priority {}", voice.id, voice.priority);
-    let mut why = match voice.expires_in {
-        None => format!("which has expired, and so says {}", word(voice.says)),
-        Some(left) => format!("expires in {}, then {}", time(left), word(voice.at_expiry.into())),
-    };
-    if explanation.verdict == Verdict::Continue {
-        why = format!("force-continue; {why}");
+    let head = format!("  {:<9}{}: ", explanation.point.spoken(), explanation.verdict.word());
+    match &explanation.voice {
+        Some(voice) => format!("{head}{};\n           {}", voice.name(), voice.terms()),
+        None => format!("{head}no map objects"),
     }
-    if voice.expires_in.is_some() && voice.afterwards != voice.says {
-        why = format!("once, then {}; {why}", word(voice.afterwards));
-    }
-    format!("{map};\n           {why}")
 }
 
 /// What a map says at a point, all of it.
 pub fn rule(point: Point, rule: StateRule) -> String {
     let StateRule { action, on_map_expire, on_action_executed } = rule;
-    let mut text = format!("{}: {}", short(point), word(action));
+    let mut text = format!("{}: {}", point.spoken(), action.spoken());
     if on_action_executed != action {
-        text.push_str(&format!(" once, then {}", word(on_action_executed)));
+        text.push_str(&format!(" once, then {}", on_action_executed.spoken()));
     }
-    if Action::from(on_map_expire) != action {
-        text.push_str(&format!("; {} once expired", word(on_map_expire.into())));
+    let expired = Action::from(on_map_expire);
+    if expired != action {
+        text.push_str(&format!("; {} once expired", expired.spoken()));
     }
     text
-}
-
-/// The words of the command line.
-fn word(action: Action) -> &'static str {
-    match action {
-        Action::Continue => "continue",
-        Action::ForceContinue => "force-continue",
-        Action::Pause => "pause",
-        Action::Fail => "fail",
-    }
-}
-
-fn short(point: Point) -> &'static str {
-    match point {
-        Point::Install => "install",
-        Point::Reboot => "reboot",
-        Point::Commit => "commit",
-    }
 }
 
 /// Where the update waits, if the maps say so.
@@ -191,32 +178,20 @@ fn paused(record: &Record) -> Option<Point> {
     }
 }
 
-/// A length of time with its two largest units, rounded down.
-pub fn time(length: Duration) -> String {
-    let s = length.as_secs();
-    let two = |a: u64, unit: &str, b: u64, smaller: &str| match b {
-        0 => format!("{a} {unit}"),
-        b => format!("{a} {unit} {b} {smaller}"),
-    };
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => two(s / 60, "min", s % 60, "s"),
-        3600..86400 => two(s / 3600, "h", s % 3600 / 60, "min"),
-        _ => two(s / 86400, "d", s % 86400 / 3600, "h"),
-    }
-}
-
 /// What is in the directory for dropped-in maps.
 struct Files {
     /// To be taken in.
     waiting: Vec<String>,
     /// Set aside.
     refused: Vec<String>,
+    /// Why the first ones will not be taken in either.
+    trouble: Option<String>,
 }
 
 impl Files {
     fn find(place: &Place) -> Files {
-        let [_, directory] = pool_store(place).directories();
+        let store = pool_store(place);
+        let [_, directory] = store.directories();
         let mut names: Vec<String> = std::fs::read_dir(directory)
             .into_iter()
             .flatten()
@@ -230,6 +205,7 @@ impl Files {
         Files {
             waiting: some(|name| name.ends_with(".json") && !name.starts_with('.')),
             refused: some(|name| name.ends_with(".json.refused")),
+            trouble: store.drop_in_trouble(),
         }
     }
 }
@@ -245,30 +221,4 @@ fn seconds(length: Option<Duration>) -> Value {
 
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_told_with_two_units() {
-        let told =
-            [0, 59, 60, 61, 3599, 3600, 7380, 86399, 86400, 90000].map(|s| time(Duration::from_secs(s)));
-        assert_eq!(
-            told,
-            [
-                "0 s",
-                "59 s",
-                "1 min",
-                "1 min 1 s",
-                "59 min 59 s",
-                "1 h",
-                "2 h 3 min",
-                "23 h 59 min",
-                "1 d",
-                "1 d 1 h"
-            ]
-        );
-    }
 }

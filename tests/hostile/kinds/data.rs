@@ -28,6 +28,11 @@ const CODE: &str = "ARTIFACT-PAYLOAD";
 const TAR: &str = "ARTIFACT-TAR";
 const LIMIT: &str = "ARTIFACT-LIMIT";
 
+/// Too large for the partition, which is known before the first byte is written.
+fn large(kind: Kind) -> Kind {
+    on_device("ROOTFS-SIZE", "has room for", kind)
+}
+
 fn late(kind: Kind) -> Kind {
     Kind { payload: true, ..kind }
 }
@@ -66,6 +71,34 @@ fn files() -> Vec<Kind> {
         late(kind("file-twice", CODE, "twice", with(&[good(), good()]))),
         late(kind("file-behind-a-good-one", CODE, "not listed", with(&[good(), entry("more", b"1")]))),
         kind("file-missing", CODE, "not there", with(&[])),
+        kind(
+            "module-file-missing",
+            CODE,
+            "not there",
+            module(&[("a", b"1"), ("b", b"2")], &[entry("a", b"1")]),
+        ),
+        kind("module-file-not-listed", CODE, "not listed", {
+            module(&[("a", b"1")], &[entry("a", b"1"), entry("b", b"2")])
+        }),
+        kind(
+            "module-file-twice",
+            CODE,
+            "twice",
+            module(&[("a", b"1")], &[entry("a", b"1"), entry("a", b"1")]),
+        ),
+        kind(
+            "module-file-changed",
+            "ARTIFACT-CHECKSUM",
+            "data/0000/a",
+            module(&[("a", b"1")], &[entry("a", b"2")]),
+        ),
+        kind("module-file-leads-out", CODE, "may contain only", {
+            module(&[("a", b"1")], &[entry("../../../../../../var/lib/mender/x", b"1")])
+        }),
+        kind("module-symbolic-link", TAR, "symbolic link", module(&[("a", b"")], &[typed("a", b'2', b"")])),
+        kind("file-with-nul-in-pax-path", TAR, "NUL", with(&[pax("12 path=a\0b\n"), good()])),
+        kind("file-with-nul-in-gnu-name", TAR, "NUL", with(&[long("a\0b"), good()])),
+        kind("file-with-empty-gnu-name", TAR, "empty", with(&[long("\0"), good()])),
         kind("file-with-pax-path-elsewhere", CODE, "may contain only", {
             with(&[pax("15 path=../etc\n"), good()])
         }),
@@ -87,13 +120,25 @@ fn sizes() -> Vec<Kind> {
         late(kind("file-shorter", SUM, "data/0000/rootfs.ext4", content(&image()[..2999]))),
         late(kind("file-longer", SUM, "data/0000/rootfs.ext4", content(&[image(), vec![0]].concat()))),
         late(kind("file-emptied", SUM, "data/0000/rootfs.ext4", content(b""))),
-        late(kind("file-of-100-gib", "ARTIFACT-TRUNCATED", "ends too early", sized(&binary_size(100 << 30)))),
-        late(kind(
+        large(kind(
+            "file-of-100-gib",
+            "ARTIFACT-TRUNCATED",
+            "ends too early",
+            sized(&binary_size(100 << 30)),
+        )),
+        large(kind(
             "file-of-2-to-the-63-less-1",
             "ARTIFACT-TRUNCATED",
             "too early",
             sized(&binary_size(i64::MAX)),
         )),
+        large(kind("file-of-8-gib-in-pax", "ARTIFACT-TRUNCATED", "too early", {
+            let mut data = entry("rootfs.ext4", &image());
+            data[..512].copy_from_slice(&block(b"rootfs.ext4", b"00000000000\0", b'0', |_| ()));
+            base().with_data(&[pax("19 size=8589934592\n"), data])
+        })),
+        large(kind("payload-bomb-larger-than-the-slot", SUM, "rootfs.ext4", content(&vec![0; 8 << 20]))),
+        late(kind("payload-bomb-that-fits-the-slot", SUM, "rootfs.ext4", content(&vec![0; 60 << 10]))),
         kind("file-of-negative-size", TAR, "not a number", sized(&binary_size(-512))),
         kind("file-with-pax-size-elsewhere", TAR, "a PAX record says", {
             base().with_data(&[pax("10 size=1\n"), entry("rootfs.ext4", &image())])
@@ -126,12 +171,7 @@ fn containers() -> Vec<Kind> {
         late(kind("data-zstd-cut", DAMAGED, "zstd", with(Pack::Zstd, cut(zstd(&plain, &[]))))),
         late(kind("data-gzip-wrong-sum", DAMAGED, "gzip", with(Pack::Gzip, flipped(gzip(&plain), 7)))),
         late(kind("data-xz-wrong-sum", DAMAGED, "xz", with(Pack::Xz, flipped(xz(&plain, &[]), 28)))),
-        late(kind(
-            "data-zstd-wrong-sum",
-            DAMAGED,
-            "checksum",
-            with(Pack::Zstd, flipped(zstd(&plain, &[]), 2)),
-        )),
+        late(kind("data-zstd-wrong-sum", DAMAGED, "zstd", with(Pack::Zstd, flipped(zstd(&plain, &[]), 2)))),
         late(kind("data-gzip-garbage-behind", DAMAGED, "gzip", {
             with(Pack::Gzip, [gzip(&plain), vec![1; 40]].concat())
         })),
@@ -168,7 +208,26 @@ fn containers() -> Vec<Kind> {
         kind("data-zstd-window-16-mib", LIMIT, "a window of 16 MiB", {
             with(Pack::Zstd, zstd_declaring(&plain, 0x70))
         }),
-        kind("data-zstd-with-dictionary", DAMAGED, "ictionary", with(Pack::Zstd, dictionary.to_vec())),
+        kind("data-zstd-with-dictionary", DAMAGED, "zstd", with(Pack::Zstd, dictionary.to_vec())),
+        kind("data-gzip-name-without-end", DAMAGED, "gzip", {
+            let head = [0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3];
+            with(Pack::Gzip, [&head[..], &vec![b'n'; 4 << 20]].concat())
+        }),
+        kind("data-of-50000-empty-members", "ARTIFACT-TRUNCATED", "data/0000.tar.gz", {
+            with(Pack::Gzip, gzip(b"").repeat(50_000))
+        }),
+        kind("data-of-many-skippable-frames", DAMAGED, "zstd", {
+            with(Pack::Zstd, [&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0].repeat(100_000)[..], &[1]].concat())
+        }),
+        kind("data-skippable-frame-of-4-gib", DAMAGED, "zstd", {
+            with(Pack::Zstd, [0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff, 0].to_vec())
+        }),
+        kind(
+            "data-zeros-without-a-file",
+            LIMIT,
+            "after the archive's end",
+            with(Pack::Gzip, gzip(&vec![0; 64 << 20])),
+        ),
         kind("data-of-no-bytes-gzip", DAMAGED, "gzip", with(Pack::Gzip, Vec::new())),
         kind("data-of-no-bytes-xz", DAMAGED, "xz", with(Pack::Xz, Vec::new())),
         kind("data-of-no-bytes-zstd", DAMAGED, "zstd", with(Pack::Zstd, Vec::new())),

@@ -89,6 +89,42 @@ fn json() -> Vec<Kind> {
         text("type-traversal", "cannot be a payload type", payloads(r#"[{"type":"../../bin/sh"}]"#)),
         text("type-number", "must be a string or null", payloads(r#"[{"type":9223372036854775808}]"#)),
         text("type-differs", "type-info: the type is", payloads(r#"[{"type":"script"}]"#)),
+        text(
+            "type-of-300-bytes",
+            "cannot be a payload type",
+            payloads(&format!(r#"[{{"type":"{}"}}]"#, "t".repeat(300))),
+        ),
+        text("type-with-newline", "cannot be a payload type", payloads(r#"[{"type":"a\nb"}]"#)),
+        text(
+            "payloads-an-object",
+            "payloads is missing or not a list",
+            payloads(r#"{"type":"rootfs-image"}"#),
+        ),
+        text("info-with-a-half-surrogate", "half a character", good.replace("rel", "\\ud800")),
+        text("info-with-control-character", "header-info, line 1", good.replace("rel", "\u{1}")),
+        text("info-with-comment", "header-info, line 1", format!("// hello\n{good}")),
+        text("info-with-a-number-of-1000-digits", "header-info", {
+            good.replace("\"rel\"", &"9".repeat(1000))
+        }),
+        text(
+            "info-depends-missing",
+            "artifact_depends is missing",
+            good.replace("artifact_depends", "depends"),
+        ),
+        text(
+            "info-provides-missing",
+            "artifact_provides is missing",
+            good.replace("artifact_provides", "provides"),
+        ),
+        text("name-with-newline", "a control character", good.replace("rel", "rel\\nartifact_name=other")),
+        text("group-with-terminal-codes", "a control character", {
+            good.replace(r#""rel""#, r#""rel","artifact_group":"\u001b[2J""#)
+        }),
+        kind_of(
+            "provides-key-with-newline",
+            "a control character",
+            r#"{"type":"rootfs-image","artifact_provides":{"a\nartifact_name":"x"}}"#,
+        ),
         text("name-empty", "artifact_name", good.replace("\"rel\"", "\"\"")),
         text("name-number", "artifact_name", good.replace("\"rel\"", "1")),
         text("no-device-type", "device_type is missing or empty", depends(r#"{"device_type":[]}"#)),
@@ -153,6 +189,17 @@ fn scripts() -> Vec<Kind> {
             "not the name of an Artifact script",
             "scripts/a/ArtifactInstall_Enter_00",
         ),
+        kind("script-not-utf8", "ARTIFACT-TAR", "not UTF-8", {
+            let name = b"scripts/ArtifactInstall_Enter_00_\xff";
+            with(vec![block(name, b"00000000000\0", b'0', |_| ()).to_vec()])
+        }),
+        kind("script-hard-link", "ARTIFACT-TAR", "hard link", with(vec![typed(good, b'1', b"")])),
+        kind("script-pipe", "ARTIFACT-TAR", "a pipe", with(vec![typed(good, b'6', b"")])),
+        kind("script-of-negative-size", "ARTIFACT-TAR", "not a number", {
+            with(vec![block(good.as_bytes(), &binary_size(-1), b'0', |_| ()).to_vec()])
+        }),
+        named("script-with-blank", "not the name", "scripts/ArtifactInstall_Enter_00 x"),
+        named("script-with-terminal-codes", "\\u{1b}", "scripts/ArtifactInstall_Enter_00_\u{1b}[2J"),
         named("script-absolute", "expected headers/0000/type-info", "/etc/init.d/x"),
         named("script-of-idle", "not the name of an Artifact script", "scripts/Idle_Enter_00"),
         named("script-of-download", "not the name of an Artifact script", "scripts/Download_Enter_00"),
@@ -219,7 +266,7 @@ fn containers() -> Vec<Kind> {
         kind("header-padded-without-end", LIMIT, "after the archive's end", {
             with(Pack::Gzip, gzip(&[&plain[..], &vec![7; 3 << 20]].concat()))
         }),
-        kind("header-incompressible", LIMIT, "the limit is 2097152", {
+        kind("header-incompressible", LIMIT, "the limit is 4194304", {
             with(Pack::Gzip, gzip(&[&plain[..], &noise(5 << 20)].concat()))
         }),
         kind("header-xz-dictionary-4-gib", LIMIT, "Artifact.XzMemoryLimitMiB", {

@@ -80,16 +80,16 @@ fn manifests() -> Vec<Kind> {
             "not UTF-8",
             raw([good.as_bytes(), sum.as_bytes(), b"  \xff\n"].concat()),
         ),
-        kind("manifest-lacks-the-file", "ARTIFACT-PAYLOAD", "not listed", raw(without("data/").into_bytes())),
-        Kind {
-            payload: true,
-            ..kind(
-                "manifest-names-a-missing-file",
-                "ARTIFACT-PAYLOAD",
-                "not there",
-                raw(more("data/0000/x").into()),
-            )
-        },
+        kind("manifest-lacks-the-file", CODE, "0 payload files", raw(without("data/").into_bytes())),
+        text("manifest-of-two-images", "2 payload files", more("data/0000/x")),
+        text("manifest-of-5000-files", "5001 payload files", {
+            (0..5000).fold(good.clone(), |all, n| {
+                format!(
+                    "{all}{sum}  data/0000/{n}
+"
+                )
+            })
+        }),
         kind("header-changed", "ARTIFACT-CHECKSUM", "header.tar.gz", raw(changed("header.tar.gz").into())),
         Kind {
             payload: true,

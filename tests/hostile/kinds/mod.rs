@@ -16,6 +16,8 @@ pub struct Kind {
     pub code: &'static str,
     /// Words that the refusal contains.
     pub says: &'static str,
+    /// The same on a device, if something that the device knows is noticed first, or more of it.
+    pub device: Option<(&'static str, &'static str)>,
     /// The device has a verification key.
     pub key: bool,
     /// It is good up to its payload: that may have been written when the error is found.
@@ -58,17 +60,29 @@ fn base() -> Recipe {
     }
 }
 
-fn image() -> Vec<u8> {
+/// The image of the good ones.
+pub fn image() -> Vec<u8> {
     (0..3000u32).map(|n| ((n * n) >> 5) as u8).collect()
 }
 
 /// Refused before the payload begins.
 fn kind(name: &'static str, code: &'static str, says: &'static str, bytes: Vec<u8>) -> Kind {
-    Kind { name, code, says, key: false, payload: false, bytes }
+    Kind { name, code, says, device: None, key: false, payload: false, bytes }
+}
+
+/// A module Artifact with these files, and what its data container is to have instead.
+fn module(files: &[(&str, &[u8])], data: &[Vec<u8>]) -> Vec<u8> {
+    let files = files.iter().map(|(name, content)| (name.to_string(), content.to_vec())).collect();
+    Recipe { files, ..Recipe::default() }.with_data(data)
+}
+
+/// The same, but a device notices something else first, or more of it.
+fn on_device(code: &'static str, says: &'static str, kind: Kind) -> Kind {
+    Kind { device: Some((code, says)), ..kind }
 }
 
 /// What no compressor makes smaller.
-fn noise(size: usize) -> Vec<u8> {
+pub fn noise(size: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -130,8 +130,16 @@ fn blocks() -> Vec<Kind> {
         kind("size-not-octal", TAR, "not a number", sized(0, b"00000000008\0")),
         kind("size-empty", TAR, "not a number", sized(0, b"            ")),
         kind("manifest-too-large", LIMIT, "the limit is 1048576", sized(1, b"00004000001\0")),
-        kind("header-too-large", LIMIT, "the limit is 2097152", sized(2, b"00010000001\0")),
-        kind("data-larger-than-the-file", "ARTIFACT-COMPRESSION", "gzip", sized(3, &binary_size(1 << 50))),
+        kind("header-too-large", LIMIT, "the limit is 4194304", sized(2, b"00020000001\0")),
+        Kind {
+            payload: true,
+            ..kind(
+                "data-larger-than-the-file",
+                "ARTIFACT-COMPRESSION",
+                "gzip",
+                sized(3, &binary_size(1 << 50)),
+            )
+        },
         kind("pax-global", TAR, "global PAX", before(super::data::extension(b'g', b"10 path=a\n"))),
         kind("pax-malformed", TAR, "malformed", pax("99 path=a\n")),
         kind("pax-size-contradicts", TAR, "a PAX record says", pax("11 size=30\n")),

@@ -79,7 +79,6 @@ fn what_the_agent_keeps_is_served_and_what_it_forgets_is_not() {
     let mut monitor = device.monitor();
     client.load_token(&device.token_file());
     client.authorize().expect("is let in");
-    client.save_token(&device.token_file());
     let announced = monitor.next();
     assert!(announced.ends_with(&format!("', '{}')", server.url())) && !announced.starts_with("('',"));
     assert_eq!(device.token(), announced);

@@ -57,6 +57,7 @@ impl Process {
 
 pub struct Device {
     pub dir: TempDir,
+    root: PathBuf,
     pub address: String,
     count: Cell<u32>,
     bus: Process,
@@ -110,12 +111,23 @@ impl Device {
     /// With a bus and a configuration; thimble-dbus is not running yet.
     pub fn new(config: &str) -> Device {
         let dir = TempDir::new("dbus");
-        for name in ["root/etc/mender", "root/var/lib/mender", "root/run", "policy"] {
-            fs::create_dir_all(dir.path().join(name)).expect("makes");
+        let root = dir.path().join("root");
+        for name in ["etc/mender", "var/lib/mender", "run"] {
+            fs::create_dir_all(root.join(name)).expect("makes");
         }
-        fs::write(dir.path().join("root/etc/mender/mender.conf"), config).expect("writes");
+        fs::write(root.join("etc/mender/mender.conf"), config).expect("writes");
+        Device::with(dir, root)
+    }
+
+    /// The bus for a device that is there already.
+    pub fn around(root: &Path) -> Device {
+        Device::with(TempDir::new("dbus"), root.to_owned())
+    }
+
+    fn with(dir: TempDir, root: PathBuf) -> Device {
+        fs::create_dir(dir.path().join("policy")).expect("makes");
         let (address, bus) = start_bus(dir.path());
-        Device { dir, address, count: Cell::new(0), bus }
+        Device { dir, root, address, count: Cell::new(0), bus }
     }
 
     /// Without a bus from now on.
@@ -125,7 +137,7 @@ impl Device {
     }
 
     pub fn root(&self) -> PathBuf {
-        self.dir.path().join("root")
+        self.root.clone()
     }
 
     pub fn control_d(&self) -> PathBuf {

@@ -93,6 +93,21 @@ fn nothing_to_do_costs_nothing() {
 }
 
 #[test]
+fn switched_off_in_the_configuration_it_takes_no_name_and_says_so() {
+    let device = Device::new(r#"{"DBus":{"Enabled":false}}"#);
+    let (mut process, log) = device.start(&[]);
+    assert_eq!(process.exit_code(), Some(2), "an init system can tell");
+    assert_eq!(
+        fs::read_to_string(log).expect("text"),
+        "thimble-dbus: switched off: DBus.Enabled is false in mender.conf\n"
+    );
+    assert_eq!(owner(&device, UPDATE[0]), None);
+    let device = Device::new(r#"{"DBus":{"Enabled":true}}"#);
+    let (process, _) = device.serve(&[]);
+    assert_eq!(owner(&device, AUTHENTICATION[0]), Some(process.0.id()));
+}
+
+#[test]
 fn a_broken_configuration_is_an_error() {
     let device = Device::new("{");
     let (mut process, log) = device.start(&[]);

@@ -6,3 +6,4 @@ mod device;
 mod life;
 mod standard;
 mod update;
+mod whole;

@@ -161,6 +161,15 @@ fn k23_continue_never_overrides_a_lower_priority_and_force_continue_does() {
 }
 
 #[test]
+fn k23_a_lower_priority_that_is_never_asked_is_never_seen() {
+    let mut pool = pool(&[says(ID, 1, "pause"), says(OTHER, 0, "fail")]);
+    assert_eq!(pool.verdict(Point::Install, s(1)), Verdict::Pause);
+    assert_eq!(pool.insert(says(ID, 1, "force_continue"), s(2), &LIVES), Ok(Change::Replaced));
+    assert_eq!(pool.verdict(Point::Install, s(2)), Verdict::Continue);
+    assert_eq!(pool.verdict(Point::Install, s(599)), Verdict::Continue);
+}
+
+#[test]
 fn k23_within_a_priority_fail_beats_pause_beats_force_continue() {
     let third = "33333333-2222-3333-4444-555555555555";
     let both = [says(OTHER, 0, "force_continue"), says(ID, 0, "pause")];
@@ -228,27 +237,49 @@ fn an_explanation_names_the_map_that_decides_and_what_becomes_of_it() {
         map(OTHER, 3, r#""ArtifactInstall_Enter":{"on_action_executed":"fail"}"#),
         says(ID, -2, "pause"),
     ]);
+    let told = |pool: &Pool, point, now| pool.explain(point, s(now)).to_string();
     assert_eq!(
-        pool.explain(Point::Install, s(10)).to_string(),
-        format!(
-            "ArtifactInstall_Enter: pause, because update control map {ID} (priority -2) says pause; \
-             unless it is set again within 590 s it says fail"
-        )
+        told(&pool, Point::Install, 10),
+        format!("ArtifactInstall_Enter: pause: map {ID}, priority -2; expires in 9 min 50 s, then fail")
     );
     assert_eq!(
-        pool.explain(Point::Install, s(700)).to_string(),
-        format!(
-            "ArtifactInstall_Enter: fail, because update control map {ID} (priority -2) has expired and then says fail"
-        )
+        told(&pool, Point::Install, 700),
+        format!("ArtifactInstall_Enter: fail: map {ID}, priority -2; has expired, and so says fail")
     );
-    assert_eq!(
-        pool.explain(Point::Commit, s(700)).to_string(),
-        "ArtifactCommit_Enter: continue, because no update control map objects"
-    );
+    assert_eq!(told(&pool, Point::Commit, 700), "ArtifactCommit_Enter: continue: no map objects");
     let once = r#""ArtifactInstall_Enter":{"action":"pause","on_map_expire":"continue","on_action_executed":"fail"}"#;
     assert!(pool.insert(map(ID, -2, once), s(0), &LIVES).is_ok());
-    let text = pool.explain(Point::Install, s(0)).to_string();
-    assert!(text.contains("says pause this once and fail afterwards; unless"), "{text}");
+    assert_eq!(
+        told(&pool, Point::Install, 0),
+        format!(
+            "ArtifactInstall_Enter: pause: map {ID}, priority -2; once, then fail; expires in 10 min, then continue"
+        )
+    );
+    assert!(pool.insert(says(ID, 9, "force_continue"), s(0), &LIVES).is_ok());
+    assert_eq!(
+        told(&pool, Point::Install, 0),
+        format!(
+            "ArtifactInstall_Enter: continue: map {ID}, priority 9; force-continue; expires in 10 min, then force-continue"
+        )
+    );
+}
+
+#[test]
+fn times_are_told_with_two_units() {
+    let told = [0, 59, 60, 61, 3599, 3600, 7380, 86399, 86400, 90000].map(|n| spoken(s(n)));
+    let expected = [
+        "0 s",
+        "59 s",
+        "1 min",
+        "1 min 1 s",
+        "59 min 59 s",
+        "1 h",
+        "2 h 3 min",
+        "23 h 59 min",
+        "1 d",
+        "1 d 1 h",
+    ];
+    assert_eq!(told, expected);
 }
 
 // ---- 5. Waiting.

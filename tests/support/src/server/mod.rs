@@ -41,6 +41,10 @@ pub struct Options {
     pub v2: bool,
     /// Keeps connections open for further requests.
     pub keep_alive: bool,
+    /// The name under which devices reach it: 127.0.0.1, but not from a virtual machine.
+    pub host: String,
+    /// The port; 0 for any that is free.
+    pub port: u16,
 }
 
 impl Default for Options {
@@ -52,6 +56,8 @@ impl Default for Options {
             tenant_token: None,
             v2: true,
             keep_alive: true,
+            host: "127.0.0.1".to_owned(),
+            port: 0,
         }
     }
 }
@@ -132,13 +138,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on a free port of 127.0.0.1.
+    /// Starts it on 127.0.0.1.
     pub fn start(options: Options) -> Server {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen on 127.0.0.1");
+        let listener = TcpListener::bind(("127.0.0.1", options.port)).expect("listen on 127.0.0.1");
         let port = listener.local_addr().expect("the address of the listener").port();
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let tls = options.tls.as_ref().map(tls::server_config);
-        let shared = Arc::new(Shared::new(options, format!("{scheme}://127.0.0.1:{port}")));
+        let url = format!("{scheme}://{}:{port}", options.host);
+        let shared = Arc::new(Shared::new(options, url));
         let server = Server { shared, open: Arc::default(), port };
         let (shared, open) = (server.shared.clone(), server.open.clone());
         thread::spawn(move || {
