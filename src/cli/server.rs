@@ -197,7 +197,7 @@ impl Server for DeviceApi {
         if let Some(times) = &mut self.times
             && times.inventory_is_known(digest)
         {
-            log::debug!("the inventory has not changed and is not due");
+            thimble::debug!("the inventory has not changed and is not due");
             return Ok(());
         }
         self.client.borrow_mut().send_inventory(&attributes).map_err(fault)?;

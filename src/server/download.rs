@@ -122,7 +122,7 @@ fn get(http: &Http, uri: &str, headers: &[(&'static str, &str)]) -> Result<Respo
         address = url::resolve(&address, location).map_err(|why| {
             Fault::new(Kind::Protocol, "DOWNLOAD-REDIRECT", format!("GET {}: {why}", url::shown(&address)))
         })?;
-        log::debug!("redirected to {}", url::shown(&address));
+        crate::debug!("redirected to {}", url::shown(&address));
     }
     let text = format!("GET {}: more than {REDIRECTS} redirects", url::shown(uri));
     Err(Fault::new(Kind::Protocol, "DOWNLOAD-REDIRECT", text))

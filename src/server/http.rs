@@ -128,8 +128,7 @@ pub(super) fn harmless(text: &str, most: usize) -> String {
 #[derive(Clone)]
 pub(super) struct Http {
     agent: Agent,
-    /// Who knows by which certificates a server has proved itself.
-    dial: Option<Arc<Dial>>,
+    dial: Arc<Dial>,
     proxies: Arc<Proxies>,
     limits: Limits,
     floor: Floor,
@@ -140,7 +139,7 @@ impl Http {
         let proxies = Arc::new(proxies);
         let dial = Arc::new(Dial::new(trust, proxies.clone(), limits));
         let agent = Agent::with_parts(Http::config(limits), Dialer(dial.clone()), Lookup(proxies.clone()));
-        Http { agent, dial: Some(dial), proxies, limits, floor }
+        Http { agent, dial, proxies, limits, floor }
     }
 
     /// The same over connections that somebody else makes.
@@ -148,16 +147,11 @@ impl Http {
     pub(super) fn over(
         connector: impl ureq::unversioned::transport::Connector,
         resolver: impl ureq::unversioned::resolver::Resolver,
-    ) -> Http {
-        let limits = Limits::default();
+    ) -> crate::error::Result<Http> {
+        let (limits, floor, proxies) = (Limits::default(), Floor::new(None), Proxies::read(|_| None));
+        let trust = Trust::new(&super::Settings::default(), floor.clone())?;
         let agent = Agent::with_parts(Http::config(limits), connector, resolver);
-        Http {
-            agent,
-            dial: None,
-            proxies: Arc::new(Proxies::read(|_| None)),
-            limits,
-            floor: Floor::new(None),
-        }
+        Ok(Http { agent, ..Http::new(trust, proxies, limits, floor) })
     }
 
     fn config(limits: Limits) -> ureq::config::Config {
@@ -257,8 +251,7 @@ impl Http {
         };
         let Ok(uri) = url::check(address) else { return };
         if let Some(date) = clock::http_date(date) {
-            let host = url::host_port(&uri).0;
-            self.floor.heard(date, || self.dial.as_ref().is_some_and(|dial| dial.would_trust(&host, date)));
+            self.floor.heard(date, || self.dial.would_trust(&url::host_port(&uri).0, date));
         }
     }
 

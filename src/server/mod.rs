@@ -61,6 +61,7 @@ use std::time::{Duration, Instant};
 
 /// What the client needs to know; made from mender.conf and the command line.
 #[derive(Clone)]
+#[cfg_attr(any(test, fuzzing), derive(Default))]
 pub struct Settings {
     /// Server URLs in the order in which they are tried (SA-32).
     pub servers: Vec<String>,

@@ -188,7 +188,7 @@ fn add_bundle(path: &Path, roots: &mut RootCertStore) -> bool {
         }
     }
     let added = roots.len() - before;
-    log::debug!("{added} certificates from {}", path.display());
+    crate::debug!("{added} certificates from {}", path.display());
     added > 0
 }
 
