@@ -207,11 +207,11 @@ fn scripts() -> Vec<Kind> {
         named("script-with-newline", "not the name", "scripts/ArtifactInstall_Enter_00_a\nb"),
         kind("script-twice", CODE, "there twice", with(vec![entry(good, b"x"), entry(good, b"y")])),
         kind("script-symbolic-link", "ARTIFACT-TAR", "symbolic link", with(vec![typed(good, b'2', b"")])),
-        kind("script-of-1-gib", LIMIT, "8323072", {
+        kind("script-of-1-gib", LIMIT, "16777216", {
             let size = format!("{:011o}\0", 1u64 << 30);
             // The content is a bomb of its own: zeros that pack well.
             let mut script = block(good.as_bytes(), size.as_bytes(), b'0', |_| ()).to_vec();
-            script.extend(vec![0; 12 << 20]);
+            script.extend(vec![0; 17 << 20]);
             with(vec![script])
         }),
         kind("scripts-without-number", LIMIT, "more than 256", {
