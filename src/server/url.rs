@@ -32,7 +32,7 @@ pub(super) fn check(text: &str) -> std::result::Result<Uri, String> {
     if cfg!(not(feature = "tls")) && text.starts_with("https://") {
         return Err(NO_TLS.into());
     }
-    // `Uri` takes any byte from 7F on, and addresses are shown on consoles, which obey U+009B.
+    // `Uri` takes any byte from 80 on, and addresses are shown on consoles, which obey U+009B.
     if text.chars().any(char::is_control) {
         return Err("contains a control character".into());
     }
