@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup build dbus test demo lint features size memory footprint fuzz fuzz-minimise block bench conformance conformance-list docs man clean \
     setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist deb test-deb test-armv7 \
-    test-aarch64 reproducible setup-qemu qemu qemu-all qemu-cuts qemu-shell
+    test-aarch64 reproducible feature-sizes setup-qemu qemu qemu-all qemu-cuts qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
@@ -42,6 +42,9 @@ armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSIO
 
 dist: armv7 aarch64 x86_64 ## all three
 	@ls -l target/dist
+
+feature-sizes: ## what each feature costs on armv7, as a table; half an hour
+	@bash .ci/feature-sizes armv7
 
 reproducible: ## the static program for armv7 once more, in another directory: the same bytes
 	@bash .ci/reproducible armv7
@@ -111,8 +114,11 @@ fuzz-minimise: ## new inputs into the committed fuzz corpus, useless ones out of
 block: ## the promises about block devices, on loop devices; needs root
 	$(CARGO) test --locked --test boot_block -- --ignored
 
-bench: build ## throughput, time and peak memory of the release binary
-	$(CARGO) run --locked --package thimble-testkit --bin bench -- $(BIN)
+bench: build ## CPU against a pipeline with the reference libraries, throughput, peak memory; BENCH="--check" fails above bounds
+	@bash .ci/setup --check build bench
+	@mkdir -p target/bench
+	$(CC) -O2 -Wall -Wextra -Werror -o target/bench/reference benches/reference.c -lz -llzma -lzstd -lcrypto
+	$(CARGO) run --locked --package thimble-testkit --bin bench -- $(BIN) --keep target/bench $(BENCH)
 
 conformance: build ## the conformance kit, KIT=DIRECTORY, daemon and check
 	@bash .ci/setup --check conformance

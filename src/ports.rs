@@ -14,6 +14,12 @@ pub trait PayloadFiles {
 
     /// Reads from the current file; 0 at its end, after its checksum was found right.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize>;
+
+    /// SHA-256 of the current file: what the manifest says and [`PayloadFiles::read`] holds it to. `None`: whoever needs
+    /// it has to compute it.
+    fn checksum(&self) -> Option<[u8; 32]> {
+        None
+    }
 }
 
 /// A payload handler: the built-in rootfs-image, or an Update Module. One method per call of the Update Module

@@ -106,6 +106,26 @@ fn name_and_device_types_are_required() {
     assert_eq!(h.group.as_deref(), Some("g"));
 }
 
+/// They come back in the log, in files for modules and scripts, and in the lines of `show-provides`.
+#[test]
+fn names_groups_and_keys_have_no_control_characters() {
+    let good = info("script");
+    for name in ["rel\\nartifact_name=other", "rel\\u001b[2J", "rel\\u007f", "\\trel", "rel\\u0085"] {
+        let text = refused(&with_info(&good.replace("rel", name)), "ARTIFACT-HEADER");
+        assert!(text.contains("artifact_name") && !text.contains(char::is_control), "{text:?}");
+        let group = good.replace(r#""rel""#, &format!(r#""rel","artifact_group":"{name}""#));
+        assert!(refused(&with_info(&group), "ARTIFACT-HEADER").contains("artifact_group"));
+        let kind = format!(r#"{{"type":"script","artifact_provides":{{"{name}":"1"}}}}"#);
+        assert!(refused(&with_kind(&kind), "ARTIFACT-HEADER").contains("artifact_provides"));
+        let two = version_2(&INFO_2.replace("rel", name), FILES_2, TYPE_2);
+        assert!(refused(&two, "ARTIFACT-HEADER").contains("artifact_name"));
+    }
+    // Everything else is fine, and a value may be any text.
+    let kind = r#"{"type":"script","artifact_provides":{"a key é":"two\nlines"}}"#;
+    assert_eq!(read(&with_kind(kind)).unwrap().header.provides["a key é"], "two\nlines");
+    assert_eq!(read(&with_info(&good.replace("rel", "a release é"))).unwrap().header.name, "a release é");
+}
+
 #[test]
 fn json_is_read_strictly() {
     let good = info("script");
@@ -359,4 +379,45 @@ fn the_number_of_json_values_is_limited_because_each_takes_memory() {
     read(&meta(2000)).unwrap();
     let text = refused(&meta(100_000), "ARTIFACT-LIMIT");
     assert!(text.contains("JSON") && text.contains("8192"), "{text}");
+}
+
+/// AF-65: 4 MiB as it is stored and 16 MiB unpacked; half of that where a decoder's window is in memory too.
+#[test]
+fn a_header_may_be_as_large_as_its_limits_and_no_larger() {
+    // What no codec packs smaller, and what every codec does.
+    let noise = |length: usize| -> Vec<u8> {
+        let mut state = 1u32;
+        let next = |_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as u8
+        };
+        (0..length).map(next).collect()
+    };
+    let script = |content: Vec<u8>, pack| {
+        let scripts = vec![("ArtifactInstall_Enter_00".to_owned(), content)];
+        read(&Recipe { pack, scripts, ..Recipe::default() }.build())
+    };
+    const KIB: usize = 1024;
+    for (pack, stored, unpacked) in [
+        (Pack::Plain, 4096, 4096),
+        (Pack::Gzip, 4096, 16384),
+        (Pack::Xz, 2048, 8128),
+        (Pack::Zstd, 2048, 8128),
+    ] {
+        for size in [(stored - 32) * KIB, (stored + 32) * KIB] {
+            let seen = script(noise(size), pack);
+            assert_eq!(seen.is_ok(), size < stored * KIB, "{pack:?}, {size} bytes stored");
+            assert!(seen.map_or_else(|e| e.code == "ARTIFACT-LIMIT", |_| true), "{pack:?}");
+        }
+        if pack == Pack::Plain {
+            continue;
+        }
+        for size in [(unpacked - 32) * KIB, (unpacked + 32) * KIB] {
+            let seen = script(vec![b'x'; size], pack);
+            assert_eq!(seen.is_ok(), size < unpacked * KIB, "{pack:?}, {size} bytes unpacked");
+            assert!(seen.map_or_else(|e| e.code == "ARTIFACT-LIMIT", |_| true), "{pack:?}");
+        }
+    }
 }

@@ -180,7 +180,7 @@ fn an_update_is_written_tried_and_committed() {
     assert_eq!(d.boot(), 2);
     let mut handler = d.handler();
     handler.store(&mut Files::one(&image())).expect("stores");
-    assert_eq!((handler.counters().written, handler.counters().skipped), (2, 0));
+    assert_eq!((handler.counters().written, handler.counters().skipped), (image().len() as u64, 0));
     assert_eq!(d.variables(), ["2", "", "0", "5"], "nothing is activated yet");
     let content = fs::read(d.part(3)).expect("partition");
     assert!(content[..400_001] == image()[..] && content[400_001..].iter().all(|b| *b == 3));
@@ -341,7 +341,7 @@ fn an_identical_image_writes_no_block() {
     d.store(&image()).expect("stores");
     let mut handler = d.handler();
     handler.store(&mut Files::one(&image())).expect("stores");
-    assert_eq!((handler.counters().written, handler.counters().skipped), (0, 2));
+    assert_eq!((handler.counters().written, handler.counters().skipped), (0, image().len() as u64));
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub struct Board {
     pub parts: [Part; 4],
     /// `fw_env.config`.
     pub fw_env: String,
+    /// Whether it is in the root file systems. Without it thimble must know where the environment is.
+    pub has_fw_env: bool,
     /// The same, parsed.
     pub env: Vec<Area>,
     /// QEMU and its arguments, with `{…}` in them.
@@ -123,6 +125,7 @@ impl Board {
             parts: parts(&layout, disk).map_err(|e| format!("boards/{name}/layout: {e}"))?,
             disk,
             layout,
+            has_fw_env: conf.get("fw-env-config") != Some("no"),
             fw_env,
             env,
             qemu: conf.all("qemu").flat_map(|line| line.split_whitespace().map(own)).collect(),
@@ -133,11 +136,6 @@ impl Board {
     /// Whether the environment has two copies. With a single one a power cut inside its write is not survived.
     pub fn redundant(&self) -> bool {
         self.env.len() == 2
-    }
-
-    /// The partition's device in the guest, e.g. `/dev/mmcblk0p2`.
-    pub fn device(&self, number: u32) -> String {
-        format!("{}{number}", self.partition)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Power cuts at the block layer: one update is recorded, write by write; then cards are made as they are after any
 //! number of writes, and looked at, or booted.
 
-use crate::board::Board;
+use crate::board::{Board, Part};
 use crate::card::{Card, Environment};
 use crate::disk;
 use crate::machine::Bench;
@@ -93,10 +93,12 @@ impl<'a> Recording<'a> {
         disk::copy(&self.dir.join("before.img"), &card)?;
         let sums = [self.releases.sum("release-1")?, self.releases.sum("release-2")?];
         let mut looked = Looked::default();
+        let mut seen = Seen::default();
         let mut done = 0;
         for number in numbers {
             let cut = *self.cuts.get(*number).ok_or_else(|| format!("there is no cut {number}"))?;
             self.writes.add(&card, done, cut)?;
+            seen.forget(&self.bench.board, self.writes.list.iter().take(cut.whole + 1).skip(done));
             // A torn write is written again in full with the next cut.
             done = cut.whole;
             let card = Card::new(&self.bench.board, &card);
@@ -104,25 +106,13 @@ impl<'a> Recording<'a> {
             match card.environment() {
                 Err(_) if single => looked.exempt += 1,
                 Err(error) => looked.wrong.push(format!("cut {number} {cut:?}: {error}")),
-                Ok(env) => match self.intact(&card, &env, &sums) {
+                Ok(env) => match intact(&card, &env, &sums, &mut seen) {
                     Ok(()) => looked.good.push(*number),
                     Err(error) => looked.wrong.push(format!("cut {number} {cut:?}: {error}; {env:?}")),
                 },
             }
         }
         Ok(looked)
-    }
-
-    fn intact(&self, card: &Card, env: &Environment, sums: &[String; 2]) -> Result<()> {
-        let wanted = match env.part {
-            2 => &sums[0],
-            3 => &sums[1],
-            other => return Err(format!("the environment chooses p{other}")),
-        };
-        if card.slot(env.part)? != *wanted {
-            return Err(format!("the environment chooses p{}, which is neither old nor new", env.part));
-        }
-        card.journal().map(drop)
     }
 
     /// Boots the card after this cut; it must end with the old or the new system, and the right report.
@@ -148,4 +138,48 @@ impl<'a> Recording<'a> {
         some.dedup();
         some
     }
+}
+
+/// What was found on the card before, and still holds because nothing was written there since.
+#[derive(Default)]
+struct Seen {
+    slots: [Option<String>; 2],
+    journal: bool,
+}
+
+impl Seen {
+    fn forget<'a>(&mut self, board: &Board, written: impl Iterator<Item = &'a Write>) {
+        for write in written {
+            let touches =
+                |part: &Part| write.offset < part.start + part.size && part.start < write.offset + write.size;
+            for (slot, part) in self.slots.iter_mut().zip(&board.parts[1..3]) {
+                if touches(part) {
+                    *slot = None;
+                }
+            }
+            self.journal &= !touches(&board.parts[3]);
+        }
+    }
+}
+
+fn intact(card: &Card, env: &Environment, sums: &[String; 2], seen: &mut Seen) -> Result<()> {
+    let which = match env.part {
+        2 => 0,
+        3 => 1,
+        other => return Err(format!("the environment chooses p{other}")),
+    };
+    let found = match seen.slots[which].take() {
+        Some(sum) => sum,
+        None => card.slot(env.part)?,
+    };
+    let good = found == sums[which];
+    seen.slots[which] = Some(found);
+    if !good {
+        return Err(format!("the environment chooses p{}, which is neither old nor new", env.part));
+    }
+    if !seen.journal {
+        card.journal()?;
+        seen.journal = true;
+    }
+    Ok(())
 }

@@ -237,6 +237,10 @@ impl<'a> Play<'a> {
                 let writes = Writes::open(&self.writes)?;
                 let cut = writes.last_in(&crate::cuts::environment_ranges(&self.bench.board)?)?;
                 writes.apply(&self.before, &self.card, cut)?;
+                let env = Card::new(&self.bench.board, &self.card).environment()?;
+                if env.good.iter().filter(|good| **good).count() != 1 {
+                    return Err(format!("{cut:?} does not leave one good copy: {env:?}"));
+                }
                 self.power_on()
             }
             Step::Final(wanted) => {

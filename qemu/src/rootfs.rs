@@ -114,7 +114,9 @@ impl Parts {
         put("etc/crontabs/root", 0o600, &guest("crontab")?)?;
         put("etc/passwd", 0o644, b"root::0:0:root:/root:/bin/sh\n")?;
         put("etc/version", 0o644, format!("{version}\n").as_bytes())?;
-        put("etc/fw_env.config", 0o644, board.fw_env.as_bytes())?;
+        if board.has_fw_env {
+            put("etc/fw_env.config", 0o644, board.fw_env.as_bytes())?;
+        }
         let firmware = board.firmware.as_deref().unwrap_or("");
         let about = format!("PARTITION={}\nFIRMWARE={firmware}\n", board.partition);
         put("etc/board", 0o644, about.as_bytes())?;
@@ -122,7 +124,7 @@ impl Parts {
             put("etc/init.d/fault", 0o755, b"#!/bin/sh\necho c >/proc/sysrq-trigger\n")?;
         }
         put("usr/bin/thimble", 0o755, &self.thimble)?;
-        put("etc/mender/mender.conf", 0o644, config(board).as_bytes())?;
+        put("etc/mender/mender.conf", 0o644, CONFIG.as_bytes())?;
         fs::create_dir_all(dir.join("var/lib")).map_err(|e| format!("var/lib: {e}"))?;
         link("/data/mender", &dir.join("var/lib/mender"))?;
         link("/run/lock", &dir.join("var/lock"))?;
@@ -155,24 +157,17 @@ fn thimble(board: &Board) -> Result<PathBuf> {
     if path.is_file() { Ok(path) } else { Err(format!("{} is missing: make {}", path.display(), board.arch)) }
 }
 
-/// `/etc/mender/mender.conf` of the root file systems; the server's address is on the data partition.
-fn config(board: &Board) -> String {
-    format!(
-        r#"{{
-  "RootfsPartA": "{}",
-  "RootfsPartB": "{}",
+/// `/etc/mender/mender.conf` of the root file systems: slots and, where `qemu.conf` says so, the environment are what
+/// thimble knows of the board; the server's address is on the data partition.
+const CONFIG: &str = r#"{
   "UpdatePollIntervalSeconds": 20,
   "InventoryPollIntervalSeconds": 3600,
   "RetryPollIntervalSeconds": 60,
   "RetryPollCount": 4,
   "UpdateControlMapExpirationTimeSeconds": 3600,
   "UpdateControlMapBootExpirationTimeSeconds": 3600
-}}
-"#,
-        board.device(2),
-        board.device(3)
-    )
 }
+"#;
 
 fn link(to: &str, at: &Path) -> Result<()> {
     symlink(to, at).map_err(|e| format!("{}: {e}", at.display()))

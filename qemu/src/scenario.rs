@@ -53,8 +53,8 @@ pub enum Step {
     Network(bool),
     /// The power is cut, and comes back.
     Cut,
-    /// The update has come to a hold. The power was cut in the last write to the environment before that: half of its
-    /// sectors are there, nothing that was written afterwards is. It comes back.
+    /// The update has come to a hold. The power was cut in the last write to the environment before that: its first
+    /// sector is there, nothing that was written afterwards is, so one copy is bad. It comes back.
     CutInEnvironment,
     /// Wait for the final report, which is this, or any.
     Final(Option<&'static str>),
@@ -130,7 +130,12 @@ const fn by_hand(name: &'static str, group: char, steps: &'static [Step], end: E
 
 /// All of them.
 pub const ALL: &[Scenario] = &[
-    daemon("server_update_is_kept", 'a', &[Offer(GOOD), Up("release-2"), SUCCESS], NEW),
+    daemon(
+        "server_update_is_kept",
+        'a',
+        &[Shell("thimble board", 0), Offer(GOOD), Up("release-2"), SUCCESS],
+        NEW,
+    ),
     Scenario {
         name: "server_update_by_cron_is_kept",
         group: 'a',

@@ -6,6 +6,7 @@
 use crate::disk;
 use crate::tool::Result;
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -80,27 +81,36 @@ impl Writes {
         Ok(Writes { path: path.to_owned(), sector, list })
     }
 
-    /// All places where the power may go: before each write, and in the middle of each that has several sectors.
+    /// All places where the power may go: before each write, after its first sector, and in its middle.
     pub fn cuts(&self) -> Vec<Cut> {
         let mut cuts = Vec::new();
         for (whole, write) in self.list.iter().enumerate() {
+            let sectors = write.size / self.sector;
             cuts.push(Cut { whole, torn: 0 });
-            if write.size > self.sector {
-                cuts.push(Cut { whole, torn: (write.size / self.sector / 2).max(1) * self.sector });
+            for torn in [1, sectors / 2] {
+                if torn < sectors && cuts.last().is_some_and(|last: &Cut| last.torn < torn * self.sector) {
+                    cuts.push(Cut { whole, torn: torn * self.sector });
+                }
             }
         }
         cuts.push(Cut { whole: self.list.len(), torn: 0 });
         cuts
     }
 
-    /// The cut in the middle of the last write that touches one of these ranges.
-    pub fn last_in(&self, ranges: &[std::ops::Range<u64>]) -> Result<Cut> {
-        let touches = |write: &Write| {
-            ranges.iter().any(|range| write.offset < range.end && range.start < write.offset + write.size)
-        };
-        let whole = self.list.iter().rposition(touches).ok_or("nothing was written there")?;
-        let sectors = self.list.get(whole).map_or(0, |write| write.size / self.sector);
-        Ok(Cut { whole, torn: sectors / 2 * self.sector })
+    /// The cut after the first sector of what was written last to one of these ranges: of several requests in a row,
+    /// the first one.
+    pub fn last_in(&self, ranges: &[Range<u64>]) -> Result<Cut> {
+        let range_of =
+            |write: &Write| ranges.iter().position(|r| r.start <= write.offset && write.offset < r.end);
+        let last = self
+            .list
+            .iter()
+            .rposition(|write| range_of(write).is_some())
+            .ok_or("nothing was written there")?;
+        let same =
+            |at: &usize| self.list.get(*at).and_then(range_of) == self.list.get(last).and_then(range_of);
+        let whole = (0..=last).rev().take_while(same).last().unwrap_or(last);
+        Ok(Cut { whole, torn: self.sector })
     }
 
     /// Makes the card as the cut leaves it: a copy of `before` with the writes that were done.
@@ -162,7 +172,7 @@ mod tests {
         let (one, two) = ([1; 512], [2; 2048]);
         let writes = log(dir.path(), &[(1, &one), (4, &two)]);
         assert_eq!(writes.list.len(), 2);
-        let expected = [(0, 0), (1, 0), (1, 1024), (2, 0)].map(|(whole, torn)| Cut { whole, torn });
+        let expected = [(0, 0), (1, 0), (1, 512), (1, 1024), (2, 0)].map(|(whole, torn)| Cut { whole, torn });
         assert_eq!(writes.cuts(), expected);
         let (before, card) = (dir.path().join("before"), dir.path().join("card"));
         std::fs::write(&before, [0; 8192]).unwrap();
@@ -179,11 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_write_of_a_range_is_found_and_torn_in_the_middle() {
+    fn what_was_written_last_to_a_range_is_torn_behind_its_first_sector() {
         let dir = TempDir::new("writes");
         let data = [3; 2048];
-        let writes = log(dir.path(), &[(0, &data), (100, &data), (2, &data), (200, &data)]);
-        assert_eq!(writes.last_in(&[1024..1025, 0..0]).unwrap(), Cut { whole: 2, torn: 1024 });
+        // Twice to the range, the second time in two requests.
+        let writes = log(dir.path(), &[(2, &data), (100, &data), (2, &data), (6, &data), (200, &data)]);
+        assert_eq!(writes.last_in(&[1024..5120, 0..0]).unwrap(), Cut { whole: 2, torn: 512 });
         assert!(writes.last_in(&[1 << 30..1 << 31, 0..0]).is_err());
     }
 

@@ -14,6 +14,7 @@ use std::io::{self, BufReader, Read};
 use flate2::bufread::MultiGzDecoder;
 
 use super::fault::carry;
+use super::limits;
 #[cfg(feature = "xz")]
 use super::xz::Unxz;
 #[cfg(feature = "zstd")]
@@ -63,7 +64,25 @@ pub(super) struct Caps {
     pub(super) zstd_window: u64,
 }
 
+/// How large a header may be, in bytes (AF-65).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HeaderLimits {
+    /// As it stands in the Artifact.
+    pub(super) stored: u64,
+    /// Unpacked.
+    pub(super) unpacked: u64,
+}
+
 impl Container {
+    /// What a header may take that is packed so: less where a window comes on top in memory.
+    pub(super) fn header_limits(self) -> HeaderLimits {
+        let (stored, unpacked) = match self {
+            Container::Plain | Container::Gzip => (limits::HEADER_STORED, limits::HEADER_UNPACKED),
+            Container::Xz | Container::Zstd => (limits::HEADER_STORED_WINDOW, limits::HEADER_UNPACKED_WINDOW),
+        };
+        HeaderLimits { stored, unpacked }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Container::Plain => "none",

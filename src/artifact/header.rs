@@ -98,6 +98,8 @@ impl Header {
         let name = text(own, "artifact_name", INFO)?.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| wrong("header-info: artifact_name is missing or empty"))?;
         let group = text(own, "artifact_group", INFO)?.filter(|group| !group.is_empty());
+        one_line("artifact_name", &name)?;
+        one_line("artifact_group", group.as_deref().unwrap_or_default())?;
         Ok(Header {
             format,
             depends: depends(&header_info, &type_info)?,
@@ -129,6 +131,7 @@ impl Header {
             return Err(Error::new("ARTIFACT-FORMAT", text));
         }
         let name = text(&header_info, "artifact_name", INFO)?.filter(|name| !name.is_empty());
+        one_line("artifact_name", name.as_deref().unwrap_or_default())?;
         let types = list(&header_info, "device_types_compatible", INFO)?.filter(|types| !types.is_empty());
         Ok(Header {
             format: 2,
@@ -148,6 +151,15 @@ impl Header {
             signed: false,
         })
     }
+}
+
+/// What the device tells about itself later, line by line: in its log, to modules and scripts, as `key=value`. A line end
+/// in it would be another line that nobody wrote, and a terminal obeys other control characters.
+fn one_line(what: &str, text: &str) -> Result<()> {
+    if text.contains(char::is_control) {
+        return Err(wrong(format!("{what} {} contains a control character", shown(text))));
+    }
+    Ok(())
 }
 
 /// AF-29: one file. Which one says the manifest.
@@ -226,6 +238,7 @@ fn provides(type_info: &Value, name: &str, group: Option<&str>) -> Result<BTreeM
             }
             return Err(wrong(format!("type-info: artifact_provides: {key} is not that of header-info")));
         }
+        one_line("artifact_provides: the key", key)?;
         let value = json::string(value)
             .ok_or_else(|| wrong(format!("type-info: artifact_provides: {} must be a string", shown(key))))?;
         all.insert(key.clone(), value.to_owned());

@@ -6,11 +6,15 @@ pub(super) const VERSION: u64 = 1024;
 pub(super) const MANIFEST: u64 = 1024 * 1024;
 /// The entry `manifest.sig`.
 pub(super) const SIGNATURE: u64 = 16 * 1024;
-/// The entry `header.tar*` as it is stored; it is kept in memory.
-pub(super) const HEADER_STORED: u64 = 2 * 1024 * 1024;
-/// The same, unpacked. It is never in memory as a whole, but a decoder's window can grow to this size while the
-/// stored header is in memory too. Windows grow in powers of two: a little below 8 MiB they stay at 8 MiB.
-pub(super) const HEADER_UNPACKED: u64 = 8 * 1024 * 1024 - 64 * 1024;
+/// The entry `header.tar` or `header.tar.gz` as it is stored; it is kept in memory.
+pub(super) const HEADER_STORED: u64 = 4 * 1024 * 1024;
+/// The same, unpacked. It is never in memory as a whole.
+pub(super) const HEADER_UNPACKED: u64 = 16 * 1024 * 1024;
+/// `header.tar.xz` and `header.tar.zst` as they are stored: less, as a decoder's window is in memory too.
+pub(super) const HEADER_STORED_WINDOW: u64 = 2 * 1024 * 1024;
+/// The same, unpacked: the window can grow to this size. Windows grow in powers of two: a little below 8 MiB they
+/// stay at 8 MiB.
+pub(super) const HEADER_UNPACKED_WINDOW: u64 = 8 * 1024 * 1024 - 64 * 1024;
 /// `header-info`.
 pub(super) const HEADER_INFO: u64 = 64 * 1024;
 /// `files`, in version 2.

@@ -31,7 +31,7 @@ pub(super) fn read(
     label: &'static str,
 ) -> Result<(Header, Scripts)> {
     let unpacked = container.decoder(stored.as_slice(), caps, label)?;
-    let mut tar = Tar::new(Limited::new(unpacked, limits::HEADER_UNPACKED, label), label);
+    let mut tar = Tar::new(Limited::new(unpacked, container.header_limits().unpacked, label), label);
 
     let info = member(&mut tar, label, "header-info", limits::HEADER_INFO)?;
     let mut names: Vec<String> = Vec::new();

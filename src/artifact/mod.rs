@@ -166,7 +166,7 @@ pub fn open<R: Read>(source: R, options: &Options) -> Result<Opened<R>> {
         }
         _ => return Err(misplaced("header.tar", &entry.name)),
     };
-    let stored = outer.content(&entry, limits::HEADER_STORED)?;
+    let stored = outer.content(&entry, container.header_limits().stored)?;
     manifest.check_header(label, &stored)?;
 
     let caps = Caps { xz_dictionary: options.xz_memory_limit, zstd_window: options.zstd_window_limit };

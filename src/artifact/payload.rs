@@ -87,6 +87,11 @@ impl<R: Read> Payload<R> {
         self.remember(result)
     }
 
+    /// SHA-256 of the current file, as the manifest says; `None` at its end, and if there is no current file.
+    pub fn checksum(&self) -> Option<[u8; 32]> {
+        self.current.as_ref().map(|current| current.wanted)
+    }
+
     fn remember<T>(&mut self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.stage = Stage::Failed(error.clone());

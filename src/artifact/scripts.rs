@@ -3,7 +3,6 @@
 use std::io::Read;
 
 use super::codec::{Caps, Container};
-use super::limits;
 use super::source::Limited;
 use super::tar::Tar;
 use crate::error::Result;
@@ -67,7 +66,8 @@ impl Scripts {
             return Ok(());
         }
         let unpacked = self.container.decoder(self.stored.as_slice(), self.caps, self.label)?;
-        let mut tar = Tar::new(Limited::new(unpacked, limits::HEADER_UNPACKED, self.label), self.label);
+        let mut tar =
+            Tar::new(Limited::new(unpacked, self.container.header_limits().unpacked, self.label), self.label);
         while let Some(entry) = tar.next_entry()? {
             if let Some(name) = entry.name.strip_prefix(FOLDER) {
                 each(name, &mut tar)?;

@@ -123,9 +123,9 @@ impl Place {
         file.write_all_at(bytes, begin).context("BOOT-ENV-WRITE", about)?;
         file.sync_all().context("BOOT-ENV-WRITE", about)?;
         if self.is_file {
-            block::forget_pages(&file);
+            block::forget_pages(&file, 0..0);
         } else if let Err(e) = block::drop_cache(&file) {
-            log::debug!("cannot drop the cache of {}: {e}", self.path.display());
+            crate::debug!("cannot drop the cache of {}: {e}", self.path.display());
         }
         let mut back = vec![0; bytes.len()];
         file.read_exact_at(&mut back, begin).context("BOOT-ENV-VERIFY", about)?;

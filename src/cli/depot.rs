@@ -238,4 +238,8 @@ impl PayloadFiles for Files {
         }
         self.payload.read(buffer)
     }
+
+    fn checksum(&self) -> Option<[u8; 32]> {
+        self.payload.checksum()
+    }
 }

@@ -5,6 +5,7 @@ use crate::error::{Context, Error, Result};
 use crate::sys::block::{self, Node};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -14,6 +15,8 @@ pub(super) struct Target {
     file: File,
     /// Bytes.
     pub size: u64,
+    /// Bytes.
+    sector: usize,
     kind: Kind,
 }
 
@@ -58,7 +61,11 @@ impl Target {
                 return Err(Error::new("ROOTFS-DEVICE", text));
             }
         };
-        Ok(Target { file, size, kind })
+        let sector = match kind {
+            Kind::Block => block::sector_size(&file).context("ROOTFS-DEVICE", about)? as usize,
+            Kind::Volume | Kind::Regular => 512,
+        };
+        Ok(Target { file, size, sector, kind })
     }
 
     /// Announces how much will be written: a UBI volume must know before the first byte (BE-114). From here on
@@ -92,11 +99,30 @@ impl Disk for Target {
         match self.kind {
             Kind::Block => block::drop_cache(&self.file),
             Kind::Regular => {
-                block::forget_pages(&self.file);
+                block::forget_pages(&self.file, 0..0);
                 Ok(())
             }
             Kind::Volume => Ok(()),
         }
+    }
+
+    // What is written to a volume is in the flash at once.
+    fn begin_storing(&mut self, bytes: Range<u64>) -> io::Result<()> {
+        if self.kind == Kind::Volume { Ok(()) } else { block::begin_storing(&self.file, bytes) }
+    }
+
+    /// The pages go, too: a whole image in the cache would drive out what the board needs.
+    fn finish_storing(&mut self, bytes: Range<u64>) -> io::Result<()> {
+        if self.kind == Kind::Volume {
+            return Ok(());
+        }
+        block::finish_storing(&self.file, bytes.clone())?;
+        block::forget_pages(&self.file, bytes);
+        Ok(())
+    }
+
+    fn sector(&self) -> usize {
+        self.sector
     }
 
     fn keeps_old_content(&self) -> bool {

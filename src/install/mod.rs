@@ -1,5 +1,6 @@
 //! Payload handlers: what becomes of the files of an Artifact.
 
+mod compare;
 mod disk;
 #[cfg(feature = "modules")]
 pub mod module;

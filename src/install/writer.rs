@@ -1,17 +1,21 @@
-//! Streams an image onto a partition: only what differs is written, and everything is read back at the end.
-//! Knows no device: that is [`Disk`].
+//! Streams an image onto a partition: only blocks that differ are written, storing goes on all the time with a bounded
+//! amount of unstored data, and everything is read back at the end. Knows no device: that is [`Disk`].
 
+use super::compare::{Interest, Look, differing, same};
 use crate::error::{Context, Error, Result};
 use crate::ports::PayloadFiles;
 use crate::sys::signal;
 use sha2::{Digest, Sha256};
 use std::io;
+use std::ops::Range;
 
 /// Bytes per step: a multiple of every sector size. Two such buffers are all the memory that is used.
 pub const CHUNK: usize = 256 * 1024;
-/// After so many written bytes the device is told to store them: a stick with 1 GB of unwritten pages would
-/// stall the board for minutes at the end.
-const SYNC_EVERY: u64 = 4 << 20;
+/// What is compared and written at least: the page of most systems, the block of most file systems.
+pub const BLOCK: usize = 4096;
+/// When so many bytes have passed, storing them begins, and that of those before them is waited for. So at most two windows
+/// wait for a slow card at any time: neither does the end take minutes, nor does the board stall on the way.
+pub const WINDOW: u64 = 4 << 20;
 
 /// Where an image goes. What is written is on stable storage only after [`Disk::sync`].
 pub trait Disk {
@@ -23,19 +27,33 @@ pub trait Disk {
     fn sync(&mut self) -> io::Result<()>;
     /// Sees to it that reading shows what is stored, not what is cached.
     fn drop_cache(&mut self) -> io::Result<()>;
-    /// Whether old content can be read and compared, so that equal chunks are left alone (not on UBI volumes,
+    /// Has the system begin to store these bytes, and does not wait. Not durable: that is [`Disk::sync`].
+    fn begin_storing(&mut self, bytes: Range<u64>) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+    /// Waits until these bytes have left the memory, and lets go of it.
+    fn finish_storing(&mut self, bytes: Range<u64>) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+    /// Whether old content can be read and compared, so that equal blocks are left alone (not on UBI volumes,
     /// which are written from beginning to end).
     fn keeps_old_content(&self) -> bool {
         true
     }
+    /// Size of the sectors in bytes. Nothing smaller is written, except at the end of the image.
+    fn sector(&self) -> usize {
+        512
+    }
 }
 
-/// What a transfer did.
+/// What a transfer did, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Chunks that were written.
+    /// Were written.
     pub written: u64,
-    /// Chunks that were the same already.
+    /// Were the same already.
     pub skipped: u64,
 }
 
@@ -53,10 +71,11 @@ pub fn transfer(
     name: &str,
 ) -> Result<Counters> {
     let mut new = vec![0u8; CHUNK];
-    let mut old = vec![0u8; CHUNK];
-    let (mut at, mut unsynced, mut tenth) = (0u64, 0u64, 0u64);
-    let mut counters = Counters::default();
-    let mut sum = Sha256::new();
+    let mut writer = Writer::new(disk, name);
+    let (mut at, mut tenth) = (0u64, 0u64);
+    // Reading a payload compares its checksum anyway: no need to compute it twice where it is known.
+    let wanted = files.checksum();
+    let mut sum = (verify && wanted.is_none()).then(Sha256::new);
     loop {
         stop_if_told()?;
         let n = fill(files, &mut new)?;
@@ -68,22 +87,10 @@ pub fn transfer(
         if n == 0 {
             break;
         }
-        sum.update(chunk);
-        let there = &mut old[..n];
-        // What cannot be read may still be written: flash with a bad sector, a volume never written.
-        let same = disk.keeps_old_content() && disk.read_at(there, at).is_ok() && there == chunk;
-        if same {
-            counters.skipped += 1;
-        } else {
-            disk.write_at(chunk, at)
-                .context("ROOTFS-WRITE", || format!("cannot write {name} at byte {at}"))?;
-            counters.written += 1;
-            unsynced += n as u64;
+        if let Some(sum) = &mut sum {
+            sum.update(chunk);
         }
-        if unsynced >= SYNC_EVERY {
-            disk.sync().context("ROOTFS-WRITE", || format!("cannot write {name} before byte {at}"))?;
-            unsynced = 0;
-        }
+        writer.put(chunk, at)?;
         at += n as u64;
         report(at, size, &mut tenth, name);
     }
@@ -91,16 +98,124 @@ pub fn transfer(
         let text = format!("the image ended after {at} of {size} bytes");
         return Err(Error::new("ROOTFS-SIZE", text));
     }
-    disk.sync().context("ROOTFS-WRITE", || format!("cannot store what was written to {name}"))?;
-    log::info!(
-        "{name}: {size} bytes; {} chunks written, {} were the same",
-        counters.written,
-        counters.skipped
-    );
+    let counters = writer.finish()?;
+    let Counters { written, skipped } = counters;
+    log::info!("{name}: {size} bytes; {written} of them written, {skipped} were the same");
     if verify {
-        read_back(disk, size, &mut new, sum, name)?;
+        let wanted = wanted.or_else(|| sum.map(|sum| sum.finalize().into()));
+        read_back(disk, size, &mut new, wanted, name)?;
     }
     Ok(counters)
+}
+
+/// Puts one chunk after the other onto the disk.
+struct Writer<'a> {
+    disk: &'a mut dyn Disk,
+    name: &'a str,
+    /// Old content. Empty: nothing is compared.
+    old: Vec<u8>,
+    unit: usize,
+    interest: Interest,
+    counters: Counters,
+    /// What passed since storing was last begun.
+    window: Range<u64>,
+    /// What is being stored.
+    before: Range<u64>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(disk: &'a mut dyn Disk, name: &'a str) -> Writer<'a> {
+        // What counts is what the storage has. The cache may have something else: after a write that failed.
+        let compare = disk.keeps_old_content()
+            && disk
+                .drop_cache()
+                .inspect_err(|e| log::warn!("{name}: cannot drop the cache, so all of it is written: {e}"))
+                .is_ok();
+        let old = if compare { vec![0; CHUNK] } else { Vec::new() };
+        let unit = disk.sector().next_power_of_two().clamp(BLOCK, CHUNK);
+        let counters = Counters::default();
+        Writer { disk, name, old, unit, interest: Interest::new(), counters, window: 0..0, before: 0..0 }
+    }
+
+    /// `at` is where the chunk before it ended. Only the last one may be short.
+    fn put(&mut self, chunk: &[u8], at: u64) -> Result<()> {
+        if self.is_worth_comparing(chunk, at) {
+            let mut old = std::mem::take(&mut self.old);
+            let result = self.put_what_differs(chunk, &mut old[..chunk.len()], at);
+            self.old = old;
+            result?;
+        } else {
+            self.write(chunk, at)?;
+        }
+        self.window.end = at + chunk.len() as u64;
+        if self.window.end - self.window.start >= WINDOW { self.next_window() } else { Ok(()) }
+    }
+
+    fn is_worth_comparing(&mut self, chunk: &[u8], at: u64) -> bool {
+        if self.old.is_empty() {
+            return false;
+        }
+        match self.interest.next() {
+            Look::Everything => true,
+            Look::Nothing => false,
+            Look::Sample => {
+                let blocks = chunk.chunks(self.unit);
+                let index = self.interest.sample_of(blocks.len());
+                let new = &chunk[index * self.unit..][..self.unit.min(chunk.len() - index * self.unit)];
+                let old = &mut self.old[..new.len()];
+                let place = at + (index * self.unit) as u64;
+                let equal = self.disk.read_at(old, place).is_ok() && same(new, old);
+                if !equal {
+                    self.interest.sampled_in_vain();
+                }
+                equal
+            }
+        }
+    }
+
+    fn put_what_differs(&mut self, new: &[u8], old: &mut [u8], at: u64) -> Result<()> {
+        // What cannot be read may still be written: flash with a bad sector, a volume never written.
+        if self.disk.read_at(old, at).is_err() {
+            self.interest.compared(false);
+            return self.write(new, at);
+        }
+        let mut equal = new.len();
+        for stretch in differing(new, old, self.unit) {
+            equal -= stretch.len();
+            self.write(&new[stretch.clone()], at + stretch.start as u64)?;
+        }
+        self.interest.compared(equal > 0);
+        self.counters.skipped += equal as u64;
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+        let name = self.name;
+        self.disk
+            .write_at(bytes, at)
+            .context("ROOTFS-WRITE", || format!("cannot write {name} at byte {at}"))?;
+        self.counters.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Storing is always under way, and never of more than two windows.
+    fn next_window(&mut self) -> Result<()> {
+        let (name, end) = (self.name, self.window.end);
+        let begun = self.disk.begin_storing(self.window.clone());
+        let done = begun.and_then(|()| match self.before.is_empty() {
+            true => Ok(()),
+            false => self.disk.finish_storing(self.before.clone()),
+        });
+        self.before = std::mem::replace(&mut self.window, end..end);
+        done.context("ROOTFS-WRITE", || format!("cannot store what was written to {name} before byte {end}"))
+    }
+
+    /// Even if nothing was written: what an update that was cut off has written may not be stored yet.
+    fn finish(self) -> Result<Counters> {
+        let name = self.name;
+        self.disk.sync().context("ROOTFS-WRITE", || format!("cannot store what was written to {name}"))?;
+        Ok(self.counters)
+    }
 }
 
 /// Fills the buffer, except at the end of the file.
@@ -115,7 +230,13 @@ fn fill(files: &mut dyn PayloadFiles, buffer: &mut [u8]) -> Result<usize> {
     Ok(filled)
 }
 
-fn read_back(disk: &mut dyn Disk, size: u64, buffer: &mut [u8], expected: Sha256, name: &str) -> Result<()> {
+fn read_back(
+    disk: &mut dyn Disk,
+    size: u64,
+    buffer: &mut [u8],
+    wanted: Option<[u8; 32]>,
+    name: &str,
+) -> Result<()> {
     if let Err(e) = disk.drop_cache() {
         log::warn!("{name}: cannot drop the cache, what is read back may not be what is stored: {e}");
     }
@@ -129,7 +250,7 @@ fn read_back(disk: &mut dyn Disk, size: u64, buffer: &mut [u8], expected: Sha256
         sum.update(&chunk);
         at += n as u64;
     }
-    if sum.finalize() != expected.finalize() {
+    if Some(sum.finalize().into()) != wanted {
         let text = format!(
             "{name} does not hold the image that was written to it: the storage is failing, or something else \
              writes to it"

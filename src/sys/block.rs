@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -62,10 +63,43 @@ pub fn start_volume_update(volume: &File, bytes: u64) -> io::Result<()> {
     check(unsafe { libc::ioctl(volume.as_raw_fd(), UBI_IOCVOLUP as _, &bytes) })
 }
 
-/// Asks the kernel to forget the clean cached pages of a regular file; the best that can be done for one.
-pub fn forget_pages(file: &File) {
+/// Asks the kernel to forget the clean cached pages of this part (`0..0`: of all); for a regular file the best that can be done.
+/// Advice only: nothing depends on it.
+pub fn forget_pages(file: &File, bytes: Range<u64>) {
+    let (Ok(at), Ok(length)) = (bytes.start.try_into(), (bytes.end - bytes.start).try_into()) else { return };
     // SAFETY: a plain system call on an open descriptor; advice only.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), at, length, libc::POSIX_FADV_DONTNEED) };
+}
+
+/// Has the kernel begin to write these bytes from its cache to the storage, and does not wait. They are not durable
+/// after it: that takes an fsync. A kernel or a file system without this stores them here and now.
+pub fn begin_storing(file: &File, bytes: Range<u64>) -> io::Result<()> {
+    sync_range(file, bytes, libc::SYNC_FILE_RANGE_WRITE)
+}
+
+/// Waits until the kernel has written these bytes from its cache to the storage; an error of the storage, of now or
+/// before, comes out here and is not told again. As [`begin_storing`] for what is not durable.
+pub fn finish_storing(file: &File, bytes: Range<u64>) -> io::Result<()> {
+    let all =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    sync_range(file, bytes, all)
+}
+
+fn sync_range(file: &File, bytes: Range<u64>, flags: libc::c_uint) -> io::Result<()> {
+    let too_large = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let at = bytes.start.try_into().map_err(too_large)?;
+    let length = (bytes.end - bytes.start).try_into().map_err(too_large)?;
+    loop {
+        // SAFETY: a plain system call on an open descriptor.
+        let result = check(unsafe { libc::sync_file_range(file.as_raw_fd(), at, length, flags) });
+        match result.as_ref().map_err(io::Error::raw_os_error) {
+            Err(Some(libc::EINTR)) => {}
+            Err(Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::ESPIPE)) => {
+                return file.sync_data();
+            }
+            _ => return result,
+        }
+    }
 }
 
 fn check(status: libc::c_int) -> io::Result<()> {

@@ -35,7 +35,7 @@ const CHUNKED: &[u8] = b"Transfer-Encoding: chunked";
 
 thread_local! {
     static WORLD: RefCell<World> = RefCell::default();
-    static HTTP: Http = Http::over(Wire, Nowhere);
+    static HTTP: Http = Http::over(Wire, Nowhere).expect("nothing is set that could be wrong");
 }
 
 #[derive(Default)]

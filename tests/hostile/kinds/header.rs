@@ -116,6 +116,15 @@ fn json() -> Vec<Kind> {
             "artifact_provides is missing",
             good.replace("artifact_provides", "provides"),
         ),
+        text("name-with-newline", "a control character", good.replace("rel", "rel\\nartifact_name=other")),
+        text("group-with-terminal-codes", "a control character", {
+            good.replace(r#""rel""#, r#""rel","artifact_group":"\u001b[2J""#)
+        }),
+        kind_of(
+            "provides-key-with-newline",
+            "a control character",
+            r#"{"type":"rootfs-image","artifact_provides":{"a\nartifact_name":"x"}}"#,
+        ),
         text("name-empty", "artifact_name", good.replace("\"rel\"", "\"\"")),
         text("name-number", "artifact_name", good.replace("\"rel\"", "1")),
         text("no-device-type", "device_type is missing or empty", depends(r#"{"device_type":[]}"#)),
@@ -257,7 +266,7 @@ fn containers() -> Vec<Kind> {
         kind("header-padded-without-end", LIMIT, "after the archive's end", {
             with(Pack::Gzip, gzip(&[&plain[..], &vec![7; 3 << 20]].concat()))
         }),
-        kind("header-incompressible", LIMIT, "the limit is 2097152", {
+        kind("header-incompressible", LIMIT, "the limit is 4194304", {
             with(Pack::Gzip, gzip(&[&plain[..], &noise(5 << 20)].concat()))
         }),
         kind("header-xz-dictionary-4-gib", LIMIT, "Artifact.XzMemoryLimitMiB", {

@@ -130,7 +130,7 @@ fn blocks() -> Vec<Kind> {
         kind("size-not-octal", TAR, "not a number", sized(0, b"00000000008\0")),
         kind("size-empty", TAR, "not a number", sized(0, b"            ")),
         kind("manifest-too-large", LIMIT, "the limit is 1048576", sized(1, b"00004000001\0")),
-        kind("header-too-large", LIMIT, "the limit is 2097152", sized(2, b"00010000001\0")),
+        kind("header-too-large", LIMIT, "the limit is 4194304", sized(2, b"00020000001\0")),
         Kind {
             payload: true,
             ..kind(

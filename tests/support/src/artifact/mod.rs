@@ -17,7 +17,7 @@ use miniserde::json;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Cursor, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::thread;
 use tar::TarWriter;
@@ -54,6 +54,9 @@ pub struct ArtifactSpec {
     pub meta_data: Option<String>,
     /// Compress header and data with gzip.
     pub gzip: bool,
+    /// The data container as it is to stand in the Artifact, and the suffix of its name (`.xz`); `None`: made from the
+    /// files.
+    pub data_file: Option<(String, PathBuf)>,
     /// Compress them with this tool instead: what it adds to their names, and the command, whose output is taken.
     pub pack_with: Option<(&'static str, &'static [&'static str])>,
     /// Sign it with this key.
@@ -77,6 +80,7 @@ impl Default for ArtifactSpec {
             group: None,
             meta_data: None,
             gzip: true,
+            data_file: None,
             pack_with: None,
             sign_with: None,
         }
@@ -159,6 +163,19 @@ impl ArtifactSpec {
         self
     }
 
+    /// Takes the data container from a file: what [`write_data`](Self::write_data) wrote, packed by any tool.
+    pub fn with_data(mut self, suffix: &str, file: &Path) -> ArtifactSpec {
+        self.data_file = Some((suffix.to_owned(), file.to_owned()));
+        self
+    }
+
+    /// Writes the data container alone to a file, not packed.
+    pub fn write_data(&self, path: &Path) -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        self.data(&mut out)?;
+        out.flush()
+    }
+
     /// Writes the Artifact to a file; memory does not grow with the payload.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         self.write_to(BufWriter::new(File::create(path)?))?.flush()
@@ -192,6 +209,11 @@ impl ArtifactSpec {
             small("manifest.sig", key.sign(manifest.as_bytes()).as_bytes())?;
         }
         small(&header_name, &header)?;
+        if let Some((suffix, path)) = &self.data_file {
+            let file = File::open(path)?;
+            tar.append(&format!("data/0000.tar{suffix}"), 0o600, file.metadata()?.len(), file)?;
+            return tar.finish();
+        }
         tar.append_unsized(&format!("data/0000.tar{suffix}"), 0o600, |out| {
             if let Some((_, command)) = self.pack_with {
                 pack(command, out, |input| self.data(input))
