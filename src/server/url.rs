@@ -32,6 +32,10 @@ pub(super) fn check(text: &str) -> std::result::Result<Uri, String> {
     if cfg!(not(feature = "tls")) && text.starts_with("https://") {
         return Err(NO_TLS.into());
     }
+    // `Uri` takes any byte from 80 on, and addresses are shown on consoles, which obey U+009B.
+    if text.chars().any(char::is_control) {
+        return Err("contains a control character".into());
+    }
     let uri: Uri = text.parse().map_err(|e| format!("is not a valid URL ({e})"))?;
     let Some(authority) = uri.authority() else {
         return Err("has no host name".into());
@@ -178,7 +182,9 @@ mod tests {
             ("https://h/?a=1", "query"),
             ("https://h/#a", "fragment"),
             ("https://a b", "not a valid URL"),
-            ("https://h\r\nX: y", "not a valid URL"),
+            ("https://h\r\nX: y", "control character"),
+            ("https://h/\u{9b}31m", "control character"),
+            ("https://h/\u{7f}", "control character"),
         ] {
             let e = server(text).expect_err(text);
             assert!(e.code == "SERVER-URL" && e.text.contains(reason), "{text}: {e}");
