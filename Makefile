@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup build dbus test demo lint features size memory footprint fuzz fuzz-minimise block bench conformance conformance-list docs man clean \
     setup-cross armv7 aarch64 x86_64 minimal-armv7 minimal-aarch64 minimal-x86_64 dist deb test-deb test-armv7 \
-    test-aarch64 reproducible setup-qemu qemu qemu-all qemu-cuts qemu-shell
+    test-aarch64 reproducible feature-sizes setup-qemu qemu qemu-all qemu-cuts qemu-shell
 
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
@@ -42,6 +42,9 @@ armv7 aarch64 x86_64: ## a static program for boards, target/dist/thimble-VERSIO
 
 dist: armv7 aarch64 x86_64 ## all three
 	@ls -l target/dist
+
+feature-sizes: ## what each feature costs on armv7, as a table; half an hour
+	@bash .ci/feature-sizes armv7
 
 reproducible: ## the static program for armv7 once more, in another directory: the same bytes
 	@bash .ci/reproducible armv7

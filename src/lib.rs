@@ -25,6 +25,23 @@
 //!
 //! `main.rs` and what it includes are the only ones that know every adapter.
 
+/// Logs at level debug, as `log::debug!` does. That is compiled out of release builds, with all that the crates below us
+/// would say at that level: ours stays.
+#[macro_export]
+macro_rules! debug {
+    ($($words:tt)+) => {
+        if ::log::max_level() >= ::log::LevelFilter::Debug {
+            $crate::log_debug(module_path!(), format_args!($($words)+));
+        }
+    };
+}
+
+/// What [`debug!`] calls.
+pub fn log_debug(target: &'static str, words: std::fmt::Arguments<'_>) {
+    let level = log::Level::Debug;
+    log::logger().log(&log::Record::builder().level(level).target(target).args(words).build());
+}
+
 pub mod agent;
 pub mod artifact;
 pub mod board;

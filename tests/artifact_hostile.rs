@@ -352,10 +352,10 @@ fn a_header_that_unpacks_without_end_is_refused() {
         Recipe { scripts, ..Recipe::default() }.build()
     };
     read(&script(2 << 20)).unwrap();
-    let bomb = script(9 << 20);
+    let bomb = script(17 << 20);
     assert!(bomb.len() < 64 << 10, "it is small on the wire");
     let text = refused(&bomb, "ARTIFACT-LIMIT");
-    assert!(text.contains("header.tar.gz") && text.contains("8323072"), "{text}");
+    assert!(text.contains("header.tar.gz") && text.contains("16777216"), "{text}");
 }
 
 #[test]

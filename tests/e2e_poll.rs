@@ -5,6 +5,8 @@
 #![allow(clippy::expect_used, clippy::panic)] // These are tests.
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use thimble_testkit::{
     DeviceOptions, Options, Scene, Server, TempDir, Trace, Traffic, Watch, What, budget, make_certificates,
     measured,
@@ -101,4 +103,66 @@ fn a_poll_on_a_new_connection_is_within_its_budgets() {
     if measured(THIMBLE).1 {
         assert!(cpu_ms <= budget("poll-cpu"), "{cpu_ms} ms of CPU");
     }
+}
+
+#[test]
+fn between_polls_a_daemon_makes_no_system_call() {
+    let dir = TempDir::new("rest");
+    let scene = scene(&dir, &[("UpdatePollIntervalSeconds", "2000000")]);
+    let mut daemon = scene.daemon();
+    let watch = Watch::new(daemon.pid());
+    scene.wait_until(|server| polls(server) == 1);
+    watch.settle();
+    let trace = Trace::begin(daemon.pid(), &scene.path().join("trace"));
+    std::thread::sleep(Duration::from_secs(3));
+    let calls = trace.end();
+    // The wait that was going on when the trace began.
+    assert!(calls.len() <= 1 && calls.iter().all(|call| call.contains("ppoll")), "{calls:#?}");
+    assert_eq!(watch.threads(), 1);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// One `check`, followed by strace: its own calls, without those of the identity script.
+fn check(scene: &Scene) -> (usize, Traffic) {
+    let trace = scene.path().join("trace");
+    let before = scene.server.traffic();
+    let device = scene.device.root();
+    let status = Command::new("strace")
+        .args(["-f", "-o"])
+        .arg(&trace)
+        .arg(scene.thimble())
+        .arg("--root")
+        .arg(&device)
+        .arg("check")
+        .env("SSL_CERT_FILE", "/nowhere")
+        .stderr(Stdio::null())
+        .status()
+        .expect("strace (Debian package strace)");
+    assert!(status.success(), "{status}");
+    let text = fs::read_to_string(trace).expect("the trace");
+    let own = text.split_whitespace().next().expect("a process number").to_owned();
+    let calls = text
+        .lines()
+        .filter(|line| line.starts_with(&own) && !line.contains(" resumed>") && !line.contains(" --- "));
+    let (calls, after) = (calls.count(), scene.server.traffic());
+    let traffic = Traffic {
+        received: after.received - before.received,
+        sent: after.sent - before.sent,
+        connections: after.connections - before.connections,
+    };
+    (calls, traffic)
+}
+
+#[test]
+fn a_check_with_a_kept_token_costs_one_connection() {
+    let dir = TempDir::new("check");
+    let scene = scene(&dir, &[]);
+    scene.run(&["check"]).expect(0); // makes the key, sends the inventory
+    let (calls, traffic) = check(&scene);
+    eprintln!("check, token kept: {calls} system calls, {traffic:?}");
+    assert_eq!(traffic.connections, 1);
+    fs::remove_file(scene.device.root().join("run/thimble-token")).expect("the token was kept");
+    let (calls, traffic) = check(&scene);
+    eprintln!("check, no token: {calls} system calls, {traffic:?}");
+    assert_eq!(traffic.connections, 2);
 }

@@ -292,17 +292,17 @@ fn texts(all: &mut Vec<Seed>) {
         "{\"ArtifactVerifyKeys\":[\"/a\",\"/b\"]}\0{\"ArtifactVerifyKey\":\"/c\",\"UpdatePollIntervalSeconds\":5}",
         "{\"updatepollintervalseconds\":1,\"UPDATEPOLLINTERVALSECONDS\":2,\"Unknown\":[{}],\"DaemonLogLevel\":\"Warn\"}",
         "{\"Artifact\":{\"XzMemoryLimitMiB\":4095,\"ZstdWindowLimitMiB\":128},\"RootfsImage\":{\"VerifyWrites\":false},\"SkipVerify\":null}",
-        "{\n  \"DeviceTier\": \"micro\",\n  \"Security\": {\"AuthPrivateKey\": \"pkcs11:x\"}\n}",
+        "{\n  \"DeviceTier\": \"micro\", \"Board\": \"none\",\n  \"Security\": {\"AuthPrivateKey\": \"pkcs11:x\"}\n}",
     ] {
         all.push(("config", text.into()));
     }
     for text in [
         "200||\"a\"|*|\n",
-        "200||\"a\"|*|500|\n206|bytes 500-3699/3700|\"a\"|*|1000|\n206|bytes 1500-3699/3700||*||",
-        "200|||*|100|\n503||||0|Retry-After: 1\n206|bytes 50-3699/3700||*||\n",
-        "200|||3700|5|\n206|bytes 5-3699/3700|||200|Transfer-Encoding: chunked\n206|bytes 100-3699/3700||*||",
+        "200||\"a\"|*|100|\n206|bytes 100-499/500|\"a\"|*|200|\n206|bytes 300-499/500||*||",
+        "200|||*|100|\n503||||0|Retry-After: 1\n206|bytes 50-499/500||*||\n",
+        "200|||500|5|\n206|bytes 5-499/500|||200|Transfer-Encoding: chunked\n206|bytes 100-499/500||*||",
         "302||||0|Location: /other^Content-Length: 0\n200||W/\"a\"|*||",
-        "200||\"a\"|*|500|\n206|bytes 500-3699/3700|\"b\"|*||\n200||\"b\"|*||\n",
+        "200||\"a\"|*|100|\n206|bytes 100-499/500|\"b\"|*||\n200||\"b\"|*||\n",
         "200||||300|\n",
         "500|||0||\n404|||0||\n",
     ] {

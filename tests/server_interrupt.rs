@@ -122,6 +122,7 @@ fn one_case() {
         download_retries: 10,
         download_interval: Duration::from_secs(60),
         time_scale: 1.0,
+        last_time: None,
     };
     let client = Client::new(settings).expect("good");
     if case == "threads" {

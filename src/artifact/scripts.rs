@@ -3,7 +3,6 @@
 use std::io::Read;
 
 use super::codec::{Caps, Container};
-use super::limits;
 use super::source::Limited;
 use super::tar::Tar;
 use crate::error::Result;

@@ -125,7 +125,7 @@ impl Place {
         if self.is_file {
             block::forget_pages(&file, 0..0);
         } else if let Err(e) = block::drop_cache(&file) {
-            log::debug!("cannot drop the cache of {}: {e}", self.path.display());
+            crate::debug!("cannot drop the cache of {}: {e}", self.path.display());
         }
         let mut back = vec![0; bytes.len()];
         file.read_exact_at(&mut back, begin).context("BOOT-ENV-VERIFY", about)?;

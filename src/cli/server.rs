@@ -7,11 +7,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use thimble::agent::control::ControlMap;
 use thimble::agent::{self, Offer, Status};
 use thimble::error::Result;
 use thimble::ports::{self, Server};
-use thimble::server::{Client, Kind, LogBody, Proxies, Refresh, Settings, inventory};
+use thimble::server::{Client, Kind, LastTime, LogBody, Proxies, Refresh, Settings, inventory};
 use thimble::store::{self, InstalledStore};
 use thimble::sys::file;
 use thimble::sys::stamp::Kept;
@@ -55,6 +56,7 @@ pub fn client(place: &Place) -> Result<Client> {
         download_retries: config.retry_download_count,
         download_interval: config.retry_download_interval,
         time_scale: place.time_scale,
+        last_time: place.config.clock_floor.then(|| Arc::new(StoredTime(place.dirs.datastore.clone())) as _),
     })
 }
 
@@ -102,6 +104,21 @@ impl DeviceApi {
         all.insert("device_type".into(), vec![self.device_type()?]);
         all.insert("mender_client_version".into(), vec![format!("thimble {}", env!("CARGO_PKG_VERSION"))]);
         Ok(all)
+    }
+}
+
+/// The last time of a server, in the data store.
+struct StoredTime(PathBuf);
+
+impl LastTime for StoredTime {
+    fn load(&self) -> u64 {
+        store::server_time(&self.0)
+    }
+
+    fn save(&self, seconds: u64) {
+        if let Err(e) = store::save_server_time(&self.0, seconds) {
+            log::warn!("{e}; the last time of the server is not kept (ClockFloor)");
+        }
     }
 }
 
@@ -180,7 +197,7 @@ impl Server for DeviceApi {
         if let Some(times) = &mut self.times
             && times.inventory_is_known(digest)
         {
-            log::debug!("the inventory has not changed and is not due");
+            thimble::debug!("the inventory has not changed and is not due");
             return Ok(());
         }
         self.client.borrow_mut().send_inventory(&attributes).map_err(fault)?;

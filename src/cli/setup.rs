@@ -160,6 +160,8 @@ impl Place {
             zstd_window_limit: self.config.zstd_window_limit,
             ..Options::default()
         };
+        // As for every other Artifact: a reader of files alone would be in the program a second time.
+        let source: Box<dyn std::io::Read> = Box::new(source);
         let mut opened = artifact::open(source, &options).map_err(|e| refuse(e.to_string()))?;
         let header = &opened.header;
         let depends = &header.depends;
@@ -209,12 +211,24 @@ pub fn name(installed: &Installed) -> &str {
     installed.name.as_deref().filter(|n| !n.is_empty()).unwrap_or(UNKNOWN)
 }
 
+/// A number from 0.0001 to 1. By hand: the library's reader of floating-point numbers has 14 KiB of tables and code.
+fn fraction(text: &str) -> Option<f64> {
+    let (whole, digits) = text.split_once('.').unwrap_or((text, ""));
+    let all = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.len() > 1 || digits.len() > 6 || !all(whole) || !all(digits) {
+        return None;
+    }
+    let parts: u32 = format!("{whole}{digits:0<6}").parse().ok()?;
+    (100..=1_000_000).contains(&parts).then(|| f64::from(parts) / 1e6)
+}
+
 fn time_scale(warnings: &mut Vec<String>) -> f64 {
     let Some(text) = std::env::var_os("THIMBLE_TIME_SCALE") else { return 1.0 };
-    match text.to_str().and_then(|t| t.parse::<f64>().ok()).filter(|f| (0.0001..=1.0).contains(f)) {
+    match text.to_str().and_then(fraction) {
         Some(factor) => {
             warnings.push(format!(
-                "THIMBLE_TIME_SCALE={factor} shortens all waits between tries; it is for tests"
+                "THIMBLE_TIME_SCALE={} shortens all waits between tries; it is for tests",
+                text.display()
             ));
             factor
         }
@@ -222,6 +236,23 @@ fn time_scale(warnings: &mut Vec<String>) -> f64 {
             warnings
                 .push(format!("THIMBLE_TIME_SCALE={text:?} is ignored; expected a number from 0.0001 to 1"));
             1.0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_scale_is_a_number_from_a_ten_thousandth_to_one() {
+        for (text, factor) in [("1", 1.0), ("1.0", 1.0), ("0.001", 0.001), (".5", 0.5), ("0.0001", 0.0001)] {
+            assert_eq!(fraction(text), Some(factor), "{text}");
+        }
+        for text in
+            ["", ".", "0", "0.00001", "1.1", "2", "10", "+1", "+.5", "-0.5", "0.5e0", "nan", "0.1 ", "0,5"]
+        {
+            assert_eq!(fraction(text), None, "{text}");
         }
     }
 }

@@ -96,7 +96,7 @@ impl Times {
         }
         text.push_str(&format!(",\"inventory_digest\":\"{:x}\"}}\n", self.inventory_digest));
         if let Err(e) = file::replace(&self.path, text.as_bytes(), 0o600) {
-            log::debug!("cannot write {}: {e}", self.path.display());
+            thimble::debug!("cannot write {}: {e}", self.path.display());
         }
     }
 }

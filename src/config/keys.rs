@@ -38,6 +38,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("Servers", Kind::Servers),
     ("ServerCertificate", Kind::Text),
     ("SkipVerify", Kind::Switch),
+    ("ClockFloor", Kind::Switch),
     ("TenantToken", Kind::Text),
     ("DeviceTier", Kind::OneOf(TIERS)),
     ("HttpsClient.Certificate", Kind::Text),
@@ -126,8 +127,9 @@ pub(super) fn closest(name: &str, known: &[&'static str]) -> Option<&'static str
     if name.len() > 64 {
         return None;
     }
-    let lower = name.to_lowercase();
-    let best = known.iter().map(|k| (distance(&lower, &k.to_lowercase()), *k)).min_by_key(|(d, _)| *d)?;
+    let lower = name.to_ascii_lowercase();
+    let best =
+        known.iter().map(|k| (distance(&lower, &k.to_ascii_lowercase()), *k)).min_by_key(|(d, _)| *d)?;
     let allowed = (best.1.len() / 4).clamp(1, 5);
     (best.0 <= allowed).then_some(best.1)
 }

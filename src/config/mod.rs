@@ -101,6 +101,8 @@ pub struct Config {
     pub boot_env_require_redundant: bool,
     /// How boot variables are reached (ours).
     pub boot_env_adapter: Adapter,
+    /// Certificates are judged by the newest of clock, build and last server time (ours).
+    pub clock_floor: bool,
     /// Root file systems are read back and compared after writing (ours).
     pub rootfs_verify_writes: bool,
     /// An Update Module called rootfs-image wins over the built-in one (ours).
@@ -360,6 +362,7 @@ fn build(settings: &Settings) -> Config {
             Some("grub") => Adapter::Grub,
             _ => Adapter::Native,
         },
+        clock_floor: switch("ClockFloor", true),
         rootfs_verify_writes: switch("RootfsImage.VerifyWrites", true),
         rootfs_use_module: switch("RootfsImage.UseModule", false),
         xz_memory_limit: number("Artifact.XzMemoryLimitMiB").unwrap_or(64) << 20,

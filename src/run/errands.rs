@@ -1,6 +1,6 @@
 //! What the server is asked and told: errands, deployments, reports.
 
-use super::{Driver, Exit, Mode, Performed, Performed::Leave};
+use super::{Driver, Exit, Mode, Performed, Performed::Leave, seconds};
 use crate::agent::{Errand, Outcome, State, Status};
 use crate::error::Error;
 use crate::ports::{Fault, Woke};
@@ -60,8 +60,8 @@ impl Driver<'_> {
         log::error!("{error}");
         match self.mode {
             Mode::Daemon => {
-                let next = self.schedule.due_in(errand, now).as_secs_f64();
-                log::warn!("{what}; next try in {next:.0} s");
+                let next = seconds(self.schedule.due_in(errand, now));
+                log::warn!("{what}; next try in {next} s");
             }
             Mode::OneShot { .. } | Mode::Standalone { .. } => {
                 self.schedule.due_at(errand, Duration::MAX);

@@ -173,7 +173,7 @@ impl<'a> Driver<'a> {
             };
             let from = state.name();
             state = agent::next(state, outcome);
-            log::debug!("{from} -> {}", state.name());
+            crate::debug!("{from} -> {}", state.name());
         }
     }
 
@@ -299,7 +299,7 @@ impl<'a> Driver<'a> {
         let Some(payload) = state.artifact().and_then(|a: &Artifact| a.payload.as_deref()) else {
             return Outcome::Done.into(); // An empty payload has nothing to do anywhere (AF-40).
         };
-        log::debug!("{call}");
+        crate::debug!("{call}");
         let answer = self.world.depot.handler(payload).and_then(ask);
         self.judged(&format!("{call} failed"), answer)
     }
@@ -377,6 +377,11 @@ impl<'a> Driver<'a> {
         self.schedule.at_once(Errand::Inventory, self.world.host.now());
         Outcome::Done.into()
     }
+}
+
+/// Whole seconds, for messages. By hand: what formats floating-point numbers has 7 KiB.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_millis() >= 500)
 }
 
 fn millis(d: Duration) -> u64 {

@@ -1,6 +1,6 @@
 //! Waits between tries: waited out, or recorded where a one-shot run may not wait that long (decision 22).
 
-use super::{Driver, Exit, Mode, Performed, Performed::Leave, millis};
+use super::{Driver, Exit, Mode, Performed, Performed::Leave, millis, seconds};
 use crate::agent::schedule::{back_off, with_jitter};
 use crate::agent::{Outcome, State, Wait, WaitFor};
 use crate::ports::{Fault, Woke};
@@ -85,7 +85,7 @@ impl Driver<'_> {
                 return Outcome::Failed.into();
             };
             let pause = pause.mul_f64(self.time_scale);
-            log::warn!("the report is repeated in {:.0} s", pause.as_secs_f64());
+            log::warn!("the report is repeated in {} s", seconds(pause));
             let until_ms = millis(self.world.host.now() + pause);
             if let Some(exit) = self.wait(state, Wait { until_ms, what: WaitFor::Report { tries } }) {
                 return Leave(exit);

@@ -27,7 +27,7 @@ impl Client {
     pub fn keep_token(&mut self, path: &Path) {
         match private::has_own_directory(path) {
             true => self.token_file = Some(path.to_owned()),
-            false => log::debug!("no token is kept: the directory of {} is not ours", path.display()),
+            false => crate::debug!("no token is kept: the directory of {} is not ours", path.display()),
         }
     }
 
@@ -39,12 +39,12 @@ impl Client {
         }
         match self.kept(path) {
             Ok(session) => {
-                log::debug!("using the token that an earlier run got from {}", session.server);
+                crate::debug!("using the token that an earlier run got from {}", session.server);
                 self.session = Some(session);
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => {
-                log::debug!("no token from {}: {e}", path.display());
+                crate::debug!("no token from {}: {e}", path.display());
                 self.remove_token_file();
             }
         }
@@ -61,7 +61,7 @@ impl Client {
             private::write(path, &format!("{FORMAT}\n{print}\n{server}\n{token}\n"))
         });
         if let Err(e) = saved {
-            log::debug!("the token is not kept in {}: {e}", path.display());
+            crate::debug!("the token is not kept in {}: {e}", path.display());
         }
     }
 

@@ -137,7 +137,7 @@ impl Client {
             let path = format!("{V2}/next");
             let answer = self.call(Call { method: "POST", path: &path, body: payload, limit: OFFER })?;
             match answer.status {
-                404 => log::debug!("the server has no v2 deployments API; trying v1"),
+                404 => crate::debug!("the server has no v2 deployments API; trying v1"),
                 200 => return offer(&answer.body).map(Some),
                 204 => return Ok(None),
                 _ => return Err(answer.refused("asking for the next deployment")),

@@ -3,7 +3,7 @@
 
 use super::http::{self, Http};
 use super::link::{Link, Patience, Refresh, Renewal};
-use super::{Client, Fault, Kind, tls, url};
+use super::{Client, Fault, Kind, url};
 use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -122,20 +122,20 @@ fn get(http: &Http, uri: &str, headers: &[(&'static str, &str)]) -> Result<Respo
         address = url::resolve(&address, location).map_err(|why| {
             Fault::new(Kind::Protocol, "DOWNLOAD-REDIRECT", format!("GET {}: {why}", url::shown(&address)))
         })?;
-        log::debug!("redirected to {}", url::shown(&address));
+        crate::debug!("redirected to {}", url::shown(&address));
     }
     let text = format!("GET {}: more than {REDIRECTS} redirects", url::shown(uri));
     Err(Fault::new(Kind::Protocol, "DOWNLOAD-REDIRECT", text))
 }
 
-fn unwanted(response: &Response<Body>, uri: &str) -> Fault {
+fn unwanted(response: &Response<Body>, uri: &str, now: u64) -> Fault {
     let status = response.status().as_u16();
     let kind = match status {
         401 => Kind::Unauthorized,
         404 => Kind::NotFound,
         409 => Kind::Conflict,
         413 => Kind::TooLarge,
-        429 | 503 => Kind::Busy(http::retry_after(response.headers(), tls::now())),
+        429 | 503 => Kind::Busy(http::retry_after(response.headers(), now)),
         status => Kind::Refused(status),
     };
     let hint = if matches!(status, 401 | 403) { " (has the link expired?)" } else { "" };
@@ -188,7 +188,7 @@ impl Download {
     fn again(&mut self) -> Result<BodyReader<'static>, Fault> {
         let response = get(&self.http, &self.link.uri, &[])?;
         if response.status() != 200 {
-            return Err(unwanted(&response, &self.link.uri));
+            return Err(unwanted(&response, &self.link.uri, self.http.now()));
         }
         let length = response.body().content_length();
         if self.length.is_some() && length != self.length {
@@ -214,7 +214,7 @@ impl Download {
         }
         let response = get(&self.http, &self.link.uri, &headers)?;
         if response.status() != 206 {
-            return Err(unwanted(&response, &self.link.uri));
+            return Err(unwanted(&response, &self.link.uri, self.http.now()));
         }
         let said = http::header(response.headers(), "content-range").unwrap_or_default();
         let Some((start, total)) = content_range(said) else {

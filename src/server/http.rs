@@ -1,9 +1,10 @@
 //! One HTTP request and its answer, within limits of time and memory; every error gets its words here.
 
 use super::deployments::LogBody;
+use super::floor::Floor;
 use super::proxy::{Proxies, Proxy};
-use super::tls::{self, Trust};
-use super::wire::{self, BUFFER, Dial, Lookup};
+use super::tls::Trust;
+use super::wire::{self, BUFFER, Dial, Dialer, Lookup};
 use super::{Fault, Kind, url};
 use crate::error::Error;
 use crate::json;
@@ -127,16 +128,18 @@ pub(super) fn harmless(text: &str, most: usize) -> String {
 #[derive(Clone)]
 pub(super) struct Http {
     agent: Agent,
+    dial: Arc<Dial>,
     proxies: Arc<Proxies>,
     limits: Limits,
+    floor: Floor,
 }
 
 impl Http {
-    pub(super) fn new(trust: Trust, proxies: Proxies, limits: Limits) -> Http {
+    pub(super) fn new(trust: Trust, proxies: Proxies, limits: Limits, floor: Floor) -> Http {
         let proxies = Arc::new(proxies);
-        let dial = Dial::new(trust, proxies.clone(), limits);
-        let agent = Agent::with_parts(Http::config(limits), dial, Lookup(proxies.clone()));
-        Http { agent, proxies, limits }
+        let dial = Arc::new(Dial::new(trust, proxies.clone(), limits));
+        let agent = Agent::with_parts(Http::config(limits), Dialer(dial.clone()), Lookup(proxies.clone()));
+        Http { agent, dial, proxies, limits, floor }
     }
 
     /// The same over connections that somebody else makes.
@@ -144,10 +147,11 @@ impl Http {
     pub(super) fn over(
         connector: impl ureq::unversioned::transport::Connector,
         resolver: impl ureq::unversioned::resolver::Resolver,
-    ) -> Http {
-        let limits = Limits::default();
+    ) -> crate::error::Result<Http> {
+        let (limits, floor, proxies) = (Limits::default(), Floor::new(None), Proxies::read(|_| None));
+        let trust = Trust::new(&super::Settings::default(), floor.clone())?;
         let agent = Agent::with_parts(Http::config(limits), connector, resolver);
-        Http { agent, proxies: Arc::new(Proxies::read(|_| None)), limits }
+        Ok(Http { agent, ..Http::new(trust, proxies, limits, floor) })
     }
 
     fn config(limits: Limits) -> ureq::config::Config {
@@ -229,7 +233,26 @@ impl Http {
             }
         };
         let response = response.map_err(|e| fault(&e, &what))?;
-        answer(self.passed(response, request.url, &what)?, request.limit, &what)
+        let response = self.passed(response, request.url, &what)?;
+        self.note_time(&response, request.url);
+        answer(response, request.limit, &what, self.now())
+    }
+
+    /// The time that dates of servers are judged by.
+    pub(super) fn now(&self) -> u64 {
+        self.floor.now()
+    }
+
+    /// The time in the answer of a server whom we trust may raise the clock floor.
+    fn note_time(&self, response: &Response<Body>, address: &str) {
+        let Some(date) = header(response.headers(), "date").filter(|_| address.starts_with("https://"))
+        else {
+            return;
+        };
+        let Ok(uri) = url::check(address) else { return };
+        if let Some(date) = clock::http_date(date) {
+            self.floor.heard(date, || self.dial.would_trust(&url::host_port(&uri).0, date));
+        }
     }
 
     /// A request for a file: the head of the answer, and its body to be read.
@@ -258,9 +281,9 @@ fn secret(value: &str, what: &str) -> Result<HeaderValue, Fault> {
     Ok(value)
 }
 
-fn answer(response: Response<Body>, limit: usize, what: &str) -> Result<Answer, Fault> {
+fn answer(response: Response<Body>, limit: usize, what: &str, now: u64) -> Result<Answer, Fault> {
     let status = response.status().as_u16();
-    let retry_after = retry_after(response.headers(), tls::now());
+    let retry_after = retry_after(response.headers(), now);
     let request_id =
         header(response.headers(), "x-men-requestid").map_or(String::new(), |id| harmless(id, 64));
     let mut body = Vec::new();

@@ -44,7 +44,7 @@ fn scripts(dir: &Path) -> Vec<PathBuf> {
     for entry in entries.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         if !name.to_string_lossy().starts_with(PREFIX) {
-            log::debug!("{} is not an inventory script", path.display());
+            crate::debug!("{} is not an inventory script", path.display());
             continue;
         }
         match fs::metadata(&path) {
@@ -71,7 +71,7 @@ impl Client {
             match answer.status {
                 200 => return Ok(()),
                 405 if method == "PUT" => {
-                    log::debug!("the server does not know PUT of inventory; trying PATCH")
+                    crate::debug!("the server does not know PUT of inventory; trying PATCH")
                 }
                 _ => return Err(answer.refused("inventory")),
             }

@@ -11,6 +11,7 @@
 //! | `keys`, `der` | the device's key file, signatures, the few DER structures that they need |
 //! | `http` | one request and its bounded answer; every error gets its words here |
 //! | `wire`, `tls` | the connection below it: sockets, waiting, SIGTERM; certificates (`no_tls`: a build without) |
+//! | `floor` | the earliest time that it can be |
 //! | `proxy`, `tunnel` | which requests take a way through a proxy, and how |
 //! | `url` | server addresses, joining, redirects |
 
@@ -19,6 +20,7 @@ mod cache;
 mod deployments;
 mod der;
 mod download;
+mod floor;
 mod http;
 pub mod identity;
 pub mod inventory;
@@ -45,6 +47,7 @@ pub use download::fuzz as fuzz_range;
 
 pub use deployments::{LogBody, Offer};
 pub use download::{Download, Downloader};
+pub use floor::LastTime;
 pub use link::Refresh;
 pub use proxy::Proxies;
 
@@ -53,10 +56,12 @@ use crate::sys::signal;
 use http::{Answer, Http, Payload, Request};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the client needs to know; made from mender.conf and the command line.
 #[derive(Clone)]
+#[cfg_attr(any(test, fuzzing), derive(Default))]
 pub struct Settings {
     /// Server URLs in the order in which they are tried (SA-32).
     pub servers: Vec<String>,
@@ -88,6 +93,8 @@ pub struct Settings {
     pub download_interval: Duration,
     /// Factor on the waits between tries, never on time limits; for tests.
     pub time_scale: f64,
+    /// Where the last time of a server is kept; `None`: no clock floor.
+    pub last_time: Option<Arc<dyn LastTime>>,
 }
 
 impl fmt::Debug for Settings {
@@ -197,7 +204,9 @@ impl Client {
                 servers.push(server);
             }
         }
-        let http = Http::new(tls::Trust::new(&settings)?, settings.proxies.clone(), http::Limits::default());
+        let floor = floor::Floor::new(settings.last_time.clone());
+        let trust = tls::Trust::new(&settings, floor.clone())?;
+        let http = Http::new(trust, settings.proxies.clone(), http::Limits::default(), floor);
         Ok(Client {
             settings,
             servers,

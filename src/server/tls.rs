@@ -1,6 +1,7 @@
 //! Whom we trust: the rustls configuration, the pinned server certificate, and readable words for what TLS refuses.
 
 use super::Settings;
+use super::floor::Floor;
 use crate::error::{Error, Result};
 use crate::sys::{clock, file};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -16,7 +17,7 @@ use rustls::{
 };
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where systems keep the certificates that they trust.
@@ -26,8 +27,20 @@ const BUNDLES: [&str; 3] =
 /// Sessions to resume: one per server and one for the storage is all that there is.
 const SESSIONS: usize = 4;
 
-/// A rustls configuration, for all connections.
-pub(super) type Config = ClientConfig;
+/// What all connections have in common.
+#[derive(Debug)]
+pub(super) struct Config {
+    rustls: Arc<ClientConfig>,
+    verifier: Arc<Verifier>,
+    floor: Floor,
+}
+
+impl Config {
+    /// Whether the certificates that this host has proved itself by would be good at that time, too.
+    pub(super) fn would_trust(&self, host: &str, seconds: u64) -> bool {
+        self.verifier.would_trust(host, UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
 
 /// What the configuration says about trust; turned into a rustls configuration when it is first needed.
 #[derive(Debug)]
@@ -36,11 +49,12 @@ pub(super) struct Trust {
     server_certificate: Option<PathBuf>,
     skip_verify: bool,
     client: Option<(PathBuf, PathBuf)>,
+    floor: Floor,
 }
 
 impl Trust {
     /// Refuses what cannot work (SA-94); reads no file.
-    pub(super) fn new(settings: &Settings) -> Result<Trust> {
+    pub(super) fn new(settings: &Settings, floor: Floor) -> Result<Trust> {
         let files = [&settings.server_certificate, &settings.client_certificate, &settings.client_key];
         for path in files.into_iter().flatten() {
             if path.to_string_lossy().starts_with("pkcs11:") {
@@ -63,18 +77,19 @@ impl Trust {
             log::warn!("SkipVerify is set: anybody on the way can pretend to be the server");
         }
         let (root, skip_verify) = (settings.root.clone(), settings.skip_verify);
-        Ok(Trust { root, server_certificate: settings.server_certificate.clone(), skip_verify, client })
+        let server_certificate = settings.server_certificate.clone();
+        Ok(Trust { root, server_certificate, skip_verify, client, floor })
     }
 
     /// Reads the certificates and builds the configuration.
     pub(super) fn config(&self) -> Result<Config> {
         let provider = Arc::new(ring::default_provider());
-        let verifier = self.verifier(&provider)?;
-        let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock))
+        let verifier = Arc::new(self.verifier(&provider)?);
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock(self.floor.clone())))
             .with_safe_default_protocol_versions()
             .map_err(|e| Error::new("TLS-SETUP", e.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(verifier.clone());
         let mut config = match &self.client {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
@@ -90,13 +105,13 @@ impl Trust {
             }
         };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        Ok(config)
+        Ok(Config { rustls: Arc::new(config), verifier, floor: self.floor.clone() })
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Verifier> {
         let provider = provider.clone();
         if self.skip_verify {
-            return Ok(Verifier { inner: None, pinned: Vec::new(), provider });
+            return Ok(Verifier { inner: None, pinned: Vec::new(), provider, seen: Mutex::default() });
         }
         let mut roots = RootCertStore::empty();
         let pinned = self.pinned(&mut roots);
@@ -104,14 +119,21 @@ impl Trust {
         if roots.is_empty() {
             return Err(Error::new(
                 "TLS-TRUST",
-                "no certificate authority to trust: there is no usable ServerCertificate and no CA bundle \
-                 (ca-certificates) on this system",
+                format!(
+                    "no certificate authority to trust: {}, and no CA bundle where systems have it ({}). Install \
+                     ca-certificates, or name the server's CA in ServerCertificate",
+                    match &self.server_certificate {
+                        Some(path) => format!("ServerCertificate {} has none", path.display()),
+                        None => "no ServerCertificate is configured".to_owned(),
+                    },
+                    BUNDLES.join(", ")
+                ),
             ));
         }
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
             .map_err(|e| Error::new("TLS-SETUP", e.to_string()))?;
-        Ok(Verifier { inner: Some(inner), pinned, provider })
+        Ok(Verifier { inner: Some(inner), pinned, provider, seen: Mutex::default() })
     }
 
     /// `ServerCertificate`: added to the system's, not instead; a missing or broken file only warns (SA-91).
@@ -166,7 +188,7 @@ fn add_bundle(path: &Path, roots: &mut RootCertStore) -> bool {
         }
     }
     let added = roots.len() - before;
-    log::debug!("{added} certificates from {}", path.display());
+    crate::debug!("{added} certificates from {}", path.display());
     added > 0
 }
 
@@ -187,20 +209,17 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
 }
 
 /// One TLS connection, without the socket below it.
-pub(super) struct Session(Box<ClientConnection>);
+pub(super) struct Session(Box<ClientConnection>, Floor);
 
 impl Session {
     /// Shakes hands over the socket.
-    pub(super) fn open(
-        config: Arc<ClientConfig>,
-        host: &str,
-        socket: &mut (impl Read + Write),
-    ) -> io::Result<Session> {
+    pub(super) fn open(config: &Config, host: &str, socket: &mut (impl Read + Write)) -> io::Result<Session> {
         let name = ServerName::try_from(host.to_owned()).map_err(|e| {
             let text = format!("`{host}` cannot be the name in a certificate: {e}");
             io::Error::other(Error::new("TLS-NAME", text))
         })?;
-        let mut tls = ClientConnection::new(config, name).map_err(|e| io::Error::other(explain(&e, host)))?;
+        let mut tls = ClientConnection::new(config.rustls.clone(), name)
+            .map_err(|e| io::Error::other(explain(&e, host, &config.floor)))?;
         while tls.is_handshaking() {
             let moved = if tls.wants_write() {
                 tls.write_tls(socket)
@@ -214,7 +233,7 @@ impl Session {
                     }
                 })
             };
-            if moved.map_err(|e| explain_io(e, host))? == 0 {
+            if moved.map_err(|e| explain_io(e, host, &config.floor))? == 0 {
                 let text = format!(
                     "`{host}` closed the connection in the middle of the TLS handshake: is it https://, is the port right?"
                 );
@@ -222,7 +241,7 @@ impl Session {
             }
         }
         // The last message of TLS 1.3's handshake is ours: it goes out together with the request.
-        Ok(Session(Box::new(tls)))
+        Ok(Session(Box::new(tls), config.floor.clone()))
     }
 
     /// Sends all of both parts, in one write if the socket takes them.
@@ -235,9 +254,9 @@ impl Session {
         let tls = &mut *self.0;
         let [first, second] = parts;
         let buffered = tls.writer().write_all(first).and_then(|()| tls.writer().write_all(second));
-        buffered.map_err(|e| explain_io(e, host))?;
+        buffered.map_err(|e| explain_io(e, host, &self.1))?;
         while tls.wants_write() {
-            tls.write_tls(socket).map_err(|e| explain_io(e, host))?;
+            tls.write_tls(socket).map_err(|e| explain_io(e, host, &self.1))?;
         }
         Ok(())
     }
@@ -249,21 +268,17 @@ impl Session {
         buffer: &mut [u8],
         host: &str,
     ) -> io::Result<usize> {
-        Stream::new(&mut *self.0, socket).read(buffer).map_err(|e| explain_io(e, host))
+        Stream::new(&mut *self.0, socket).read(buffer).map_err(|e| explain_io(e, host, &self.1))
     }
 }
 
-/// The time that certificates are judged by. The only place: a clock floor would go here.
-pub(super) fn now() -> u64 {
-    clock::wall()
-}
-
+/// The time that certificates are judged by.
 #[derive(Debug)]
-struct Clock;
+struct Clock(Floor);
 
 impl TimeProvider for Clock {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(now())))
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.now())))
     }
 }
 
@@ -274,10 +289,45 @@ struct Verifier {
     inner: Option<Arc<WebPkiServerVerifier>>,
     pinned: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
+    /// Who was verified last, newest first: a server and a storage, say.
+    seen: Mutex<Vec<Seen>>,
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+/// A host, and the certificates by which it has proved itself.
+#[derive(Debug)]
+struct Seen {
+    host: ServerName<'static>,
+    end_entity: CertificateDer<'static>,
+    intermediates: Vec<CertificateDer<'static>>,
+}
+
+/// How many hosts are remembered.
+const HOSTS: usize = 2;
+
+impl Verifier {
+    fn would_trust(&self, host: &str, at: UnixTime) -> bool {
+        let Ok(name) = ServerName::try_from(host) else { return false };
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without verification nobody has proved anything, and nobody is here.
+        let known = seen.iter().find(|known| known.host == name);
+        known.is_some_and(|s| self.verify(&s.end_entity, &s.intermediates, &s.host, &[], at).is_ok())
+    }
+
+    fn remember(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+    ) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = host.to_owned();
+        seen.retain(|known| known.host != host);
+        seen.truncate(HOSTS - 1);
+        let intermediates = intermediates.iter().map(|der| der.clone().into_owned()).collect();
+        seen.insert(0, Seen { host, end_entity: end_entity.clone().into_owned(), intermediates });
+    }
+
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -298,6 +348,23 @@ impl ServerCertVerifier for Verifier {
             }
             other => other,
         }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let verified = self.verify(end_entity, intermediates, server_name, ocsp_response, now)?;
+        if self.inner.is_some() {
+            self.remember(end_entity, intermediates, server_name);
+        }
+        Ok(verified)
     }
 
     fn verify_tls12_signature(
@@ -330,30 +397,37 @@ fn is_ca(e: &CertificateError) -> bool {
 }
 
 /// As [`explain`], for an I/O error that may hold a TLS error; other errors stay as they are.
-fn explain_io(e: io::Error, host: &str) -> io::Error {
+fn explain_io(e: io::Error, host: &str, floor: &Floor) -> io::Error {
     match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => io::Error::other(explain(tls, host)),
+        Some(tls) => io::Error::other(explain(tls, host, floor)),
         None => e,
     }
 }
 
 /// What TLS refused, in words that say what to do.
-fn explain(e: &rustls::Error, host: &str) -> Error {
+fn explain(e: &rustls::Error, host: &str, floor: &Floor) -> Error {
     use rustls::Error as Tls;
     let date = |t: &UnixTime| clock::rfc3339(t.as_secs()).chars().take(10).collect::<String>();
     let (code, text) = match e {
-        Tls::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => (
+        Tls::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => (
             "TLS-CLOCK",
             format!(
-                "the certificate of `{host}` starts {}, this clock says {}: is the clock set?",
+                "the certificate of `{host}` starts {}, {}: is the clock set (RTC, NTP)? It is tried again",
                 date(not_before),
-                date(time)
+                floor.told()
             ),
         ),
-        Tls::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => (
-            "TLS-EXPIRED",
-            format!("the certificate of `{host}` ended {}, this clock says {}", date(not_after), date(time)),
-        ),
+        Tls::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            let hint = match clock::wall() < not_after.as_secs() {
+                true => {
+                    ". If the clock is right, the floor is wrong: remove thimble-clock.a and .b from the data store"
+                }
+                false => "",
+            };
+            let text =
+                format!("the certificate of `{host}` ended {}, {}{hint}", date(not_after), floor.told());
+            ("TLS-EXPIRED", text)
+        }
         Tls::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
             ("TLS-NAME", format!("the certificate is not for `{host}` but for: {}", names(presented)))
         }

@@ -55,8 +55,7 @@ impl Resolver for Lookup {
             }
         };
         let found = (host.as_str(), port).to_socket_addrs().map_err(|e| {
-            let text =
-                format!("cannot find the address of {what}`{host}`: {e}. Is the network up, is DNS set up?");
+            let text = format!("cannot find the address of {what}`{host}`: {e}. {}", dns());
             io::Error::other(Error::new("NET-NAME", text))
         })?;
         let mut addresses = self.empty();
@@ -64,6 +63,24 @@ impl Resolver for Lookup {
             addresses.push(address);
         }
         if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
+    }
+}
+
+/// What to do about a name that is not found. The resolver of libc reads that file itself, without a word if it is not
+/// there.
+fn dns() -> &'static str {
+    match std::fs::read("/etc/resolv.conf") {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            "There is no /etc/resolv.conf: name a DNS server there (`nameserver ADDRESS`), or this host in /etc/hosts"
+        }
+        Ok(text)
+            if !text
+                .split(|b| *b == b'\n')
+                .any(|line| line.trim_ascii_start().starts_with(b"nameserver")) =>
+        {
+            "/etc/resolv.conf names no DNS server: add `nameserver ADDRESS`, or this host to /etc/hosts"
+        }
+        _ => "Is the network up, does the DNS server in /etc/resolv.conf answer?",
     }
 }
 
@@ -95,6 +112,11 @@ impl Dial {
         Ok(self.tls.get_or_init(|| config).clone())
     }
 
+    /// Whether the certificates that this host has proved itself by would be good at that time, too.
+    pub(super) fn would_trust(&self, host: &str, seconds: u64) -> bool {
+        self.tls.get().is_some_and(|config| config.would_trust(host, seconds))
+    }
+
     fn tcp(&self, what: &str, addresses: &[SocketAddr]) -> io::Result<Socket> {
         let end = Instant::now() + self.limits.connect;
         let mut story = Vec::new();
@@ -113,7 +135,11 @@ impl Dial {
     }
 }
 
-impl Connector for Dial {
+/// The same, for ureq to own.
+#[derive(Debug)]
+pub(super) struct Dialer(pub Arc<Dial>);
+
+impl Connector for Dialer {
     type Out = Line;
 
     fn connect(
@@ -122,13 +148,14 @@ impl Connector for Dial {
         _: Option<()>,
     ) -> std::result::Result<Option<Line>, ureq::Error> {
         let (host, port) = url::host_port(details.uri);
-        let proxy = self.proxies.route(details.uri).map_err(io::Error::other)?;
-        let config = if details.needs_tls() { Some(self.tls()?) } else { None };
+        let Dialer(dial) = self;
+        let proxy = dial.proxies.route(details.uri).map_err(io::Error::other)?;
+        let config = if details.needs_tls() { Some(dial.tls()?) } else { None };
         let what = match proxy {
             Some(proxy) => format!("the proxy {}", proxy.shown),
             None => format!("`{host}`"),
         };
-        let mut socket = self.tcp(&what, &details.addrs)?;
+        let mut socket = dial.tcp(&what, &details.addrs)?;
         let mut plain_proxy = None;
         let tls = match config {
             None => {
@@ -138,11 +165,11 @@ impl Connector for Dial {
             }
             Some(config) => {
                 if let Some(proxy) = proxy {
-                    socket.limit(Some(self.limits.proxy), ureq::Timeout::Connect);
+                    socket.limit(Some(dial.limits.proxy), ureq::Timeout::Connect);
                     tunnel::open(&mut socket, proxy, &host, port)?;
                 }
-                socket.limit(Some(self.limits.connect), ureq::Timeout::Connect);
-                Some(Session::open(config, &host, &mut socket)?)
+                socket.limit(Some(dial.limits.connect), ureq::Timeout::Connect);
+                Some(Session::open(&config, &host, &mut socket)?)
             }
         };
         let way = Way { socket, tls, plain_proxy, host, held: Vec::new() };

@@ -11,6 +11,7 @@ mod durable;
 mod installed;
 mod lock;
 mod log_files;
+mod server_time;
 mod upload;
 
 use std::borrow::Cow;
@@ -27,6 +28,7 @@ pub use durable::fuzz;
 pub use durable::{Durable, Loaded, MAX_CONTENT};
 pub use installed::{Installed, InstalledStore, UNKNOWN};
 pub use lock::{holder, lock};
+pub use server_time::{save_server_time, server_time};
 pub use upload::{LogUpload, upload};
 
 use crate::error::{Context, Result};

@@ -25,3 +25,23 @@ fn the_standard_library_knows_times_after_2038() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(read, late);
 }
+
+#[test]
+fn dates_of_the_server_after_2038_are_read() {
+    assert_eq!(clock::http_date("Sun, 01 Jan 2040 00:00:00 GMT"), Some(LATE));
+}
+
+/// A clock that stands beyond 2038 goes through the kernel's interface and back.
+#[test]
+fn times_of_files_after_2038_are_set_and_compared_by_the_c_library_too() {
+    let path = std::env::temp_dir().join(format!("thimble-later-{}", std::process::id()));
+    let file = File::create(&path).unwrap();
+    let times =
+        [SystemTime::UNIX_EPOCH + Duration::from_secs(LATE), SystemTime::UNIX_EPOCH + Duration::from_secs(1)];
+    let read = times.map(|time| {
+        file.set_modified(time).unwrap();
+        std::os::unix::fs::MetadataExt::mtime(&std::fs::metadata(&path).unwrap())
+    });
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(read, [LATE as i64, 1]);
+}

@@ -213,6 +213,7 @@ impl Device {
             download_retries: 3,
             download_interval: Duration::from_secs(1),
             time_scale: 0.01,
+            last_time: None,
         }
     }
 

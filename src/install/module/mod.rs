@@ -295,7 +295,7 @@ impl Payload for Module {
     /// The tree goes whatever the module says; but it stays if the module could not even be asked (M40).
     fn cleanup(&mut self) -> Result<()> {
         if !self.tree.exists() {
-            log::debug!("{} has no file tree (any more): nothing to clean up", self.kind);
+            crate::debug!("{} has no file tree (any more): nothing to clean up", self.kind);
             return Ok(());
         }
         let called = self.call("Cleanup");

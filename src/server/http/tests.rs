@@ -24,6 +24,7 @@ fn settings() -> Settings {
         download_retries: 0,
         download_interval: Duration::ZERO,
         time_scale: 1.0,
+        last_time: None,
     }
 }
 
@@ -32,8 +33,12 @@ fn short() -> Limits {
     Limits { connect: time, proxy: time, header: time, idle: time, body: time * 3 }
 }
 
+fn off() -> Floor {
+    Floor::new(None)
+}
+
 fn http() -> Http {
-    Http::new(Trust::new(&settings()).expect("good"), Proxies::default(), short())
+    Http::new(Trust::new(&settings(), off()).expect("good"), Proxies::default(), short(), off())
 }
 
 /// A server that does `serve` with its only connection.
@@ -84,7 +89,7 @@ fn a_proxy_that_says_nothing_is_given_up_and_named() {
     let proxies = Proxies::read(|name| (name == "https_proxy").then(|| proxy.to_owned()));
     let mut settings = settings();
     settings.skip_verify = true;
-    let http = Http::new(Trust::new(&settings).expect("good"), proxies, short());
+    let http = Http::new(Trust::new(&settings, off()).expect("good"), proxies, short(), off());
     let url = "https://server.example/";
     let begin = Instant::now();
     let request = Request { method: "GET", url, headers: &[], body: Payload::None, limit: 0 };

@@ -4,7 +4,7 @@
 
 use super::keys::{EITHER_OR, KEYS, Kind, MAX_SECONDS};
 use super::read::{Given, Settings, parse};
-use super::{build, check, merge, warn};
+use super::{NO_BOARD, build, check, merge, warn};
 use crate::error::Result;
 use crate::json;
 
@@ -31,12 +31,10 @@ pub fn run(data: &[u8]) {
         assert_eq!(config.https_client_certificate.is_some(), config.https_client_key.is_some());
     }
     assert!((1..=10_000).contains(&config.retry_download_count));
-    assert!(
-        config.servers.iter().all(|url| url.starts_with("http")
-            || url.starts_with("HTTP")
-            || !url.is_ascii()
-            || url.len() > 7)
-    );
+    for url in &config.servers {
+        let lower = url.to_ascii_lowercase();
+        assert!(lower.starts_with("http://") || lower.starts_with("https://"), "{url}");
+    }
     if config.rootfs_parts().is_ok() {
         assert_ne!(config.rootfs_part_a, config.rootfs_part_b);
     }
@@ -75,6 +73,11 @@ fn within(kind: Kind, value: &Given) {
     let fits = match (kind, value) {
         (Kind::Text | Kind::Url, Given::Text(text)) => plain(text),
         (Kind::OneOf(allowed), Given::Text(text)) => text.is_empty() || allowed.contains(&text.as_str()),
+        (Kind::Board, Given::Text(text)) => {
+            text.is_empty()
+                || text == NO_BOARD
+                || thimble_boards::by_name(thimble_boards::ALL, text).is_some()
+        }
         (Kind::Seconds, Given::Number(n)) => *n <= MAX_SECONDS,
         (Kind::Count(from, to), Given::Number(n)) => (from..=to).contains(n),
         (Kind::Switch, Given::Switch(_)) => true,
@@ -96,6 +99,10 @@ fn written(settings: &Settings) -> String {
         member.push(':');
         let kind = KEYS.iter().find(|(known, _)| known == key).map(|(_, kind)| *kind);
         match &setting.value {
+            // Of an address one slash at the end is taken away.
+            Given::Text(text) if kind == Some(Kind::Url) && !text.is_empty() => {
+                json::quote(&mut member, &format!("{text}/"));
+            }
             Given::Text(text) => json::quote(&mut member, text),
             Given::Number(n) => member.push_str(&n.to_string()),
             Given::Switch(on) => member.push_str(&on.to_string()),
@@ -104,8 +111,12 @@ fn written(settings: &Settings) -> String {
                     .iter()
                     .map(|text| {
                         let mut item = String::new();
+                        if kind == Some(Kind::Servers) {
+                            json::quote(&mut item, &format!("{text}/"));
+                            return format!("{{\"ServerURL\":{item}}}");
+                        }
                         json::quote(&mut item, text);
-                        if kind == Some(Kind::Servers) { format!("{{\"ServerURL\":{item}}}") } else { item }
+                        item
                     })
                     .collect();
                 member.push_str(&format!("[{}]", items.join(",")));

@@ -1,7 +1,7 @@
 //! A download over a connection that breaks: what arrives is a piece of one file from its beginning, and no byte of it is
 //! skipped or repeated, whatever the storage says about ranges, lengths and versions.
 //!
-//! The first byte is the length of the file (times 37), the second the size of reads, the third that of packets. Then each
+//! The first byte is the length of the file (times 5), the second the size of reads, the third that of packets. Then each
 //! line is the answer to one request, its fields divided by `|`:
 //!
 //! status `|` Content-Range `|` ETag `|` Content-Length, or `*` for the right one `|` bytes of the body before the
@@ -35,12 +35,16 @@ const CHUNKED: &[u8] = b"Transfer-Encoding: chunked";
 
 thread_local! {
     static WORLD: RefCell<World> = RefCell::default();
-    static HTTP: Http = Http::over(Wire, Nowhere);
+    static HTTP: Http = Http::over(Wire, Nowhere).expect("nothing is set that could be wrong");
 }
 
 #[derive(Default)]
 struct World {
+    /// What is left of the input.
     answers: VecDeque<Vec<u8>>,
+    /// Of the file, in bytes.
+    length: usize,
+    version: Version,
     packet: usize,
     /// Bytes that the download has delivered.
     delivered: usize,
@@ -52,10 +56,12 @@ pub fn run(data: &[u8]) {
     let (length, rest) = input::byte(data);
     let (size, rest) = input::byte(rest);
     let (packet, rest) = input::byte(rest);
-    let length = usize::from(length) * 37;
-    let mut version = Version::default();
-    let answers = rest.split(|b| *b == b'\n').take(ANSWERS).map(|line| answer(line, length, &mut version));
-    WORLD.set(World { answers: answers.collect(), packet: 1 + usize::from(packet) * 9, ..World::default() });
+    WORLD.set(World {
+        answers: rest.split(|b| *b == b'\n').take(ANSWERS).map(<[u8]>::to_vec).collect(),
+        length: usize::from(length) * 5,
+        packet: 1 + usize::from(packet) * 9,
+        ..World::default()
+    });
     let downloader =
         Downloader { http: HTTP.with(Http::clone), retries: 10, interval: Duration::ZERO, scale: 0.0 };
     let Ok(mut download) = downloader.open("http://storage.example/file?secret", None) else { return };
@@ -84,7 +90,7 @@ pub fn run(data: &[u8]) {
     if let Some(first) = all.first() {
         let version = (0..=255).find(|v| byte(*v, 0) == *first).expect("each version begins differently");
         let at = all.iter().enumerate().position(|(at, b)| *b != byte(version, at));
-        assert_eq!(at, None, "a byte of {} in the wrong place, length {length}", all.len());
+        assert_eq!(at, None, "a byte of {} in the wrong place", all.len());
     }
 }
 
@@ -192,8 +198,9 @@ impl Connector for Wire {
 
     fn connect(&self, _: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Line>, ureq::Error> {
         WORLD.with_borrow_mut(|world| {
-            let answer = world.answers.pop_front();
-            let answer = answer.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            let line = world.answers.pop_front();
+            let line = line.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            let answer = answer(&line, world.length, &mut world.version);
             Ok(Some(Line { answer, at: 0, request: Vec::new(), buffers: LazyBuffers::new(BUFFER, BUFFER) }))
         })
     }

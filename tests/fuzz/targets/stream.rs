@@ -41,11 +41,9 @@ pub fn run(data: &[u8]) {
     if whole.is_ok() && artifact.len() > 1024 {
         // What ends early is never taken for whole, however near to the end.
         let end = artifact.iter().rposition(|b| *b != 0).map_or(0, |at| at.next_multiple_of(512));
-        for cut in [end + 1, end, end.saturating_sub(1), usize::from(size) * 256] {
-            let cut = cut.min(end);
-            let code = read(&artifact[..cut], usize::MAX, 64 << 10, &options).expect_err("cut").code;
-            assert_eq!(code, "ARTIFACT-TRUNCATED", "cut at {cut}");
-        }
+        let cut = [end, end.saturating_sub(1), usize::from(size) * 256][usize::from(size) % 3].min(end);
+        let code = read(&artifact[..cut], usize::MAX, 64 << 10, &options).expect_err("cut").code;
+        assert_eq!(code, "ARTIFACT-TRUNCATED", "cut at {cut}");
     }
 }
 

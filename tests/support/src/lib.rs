@@ -35,7 +35,7 @@ pub use device::{Device, DeviceOptions, Ending};
 pub use scene::{Daemon, ID, Ran, Scene};
 pub use server::{
     Act, Certificates, Deployment, Options, RangeFault, Request, Rule, Server, Tls, Traffic, What,
-    make_certificates,
+    make_certificates, make_certificates_from,
 };
 pub use tempdir::TempDir;
 pub use trace::Trace;

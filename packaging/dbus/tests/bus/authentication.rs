@@ -72,6 +72,7 @@ fn what_the_agent_keeps_is_served_and_what_it_forgets_is_not() {
         download_retries: 1,
         download_interval: Duration::from_secs(1),
         time_scale: 0.01,
+        last_time: None,
     })
     .expect("good settings");
     let _running = device.serve(&[]);

@@ -15,7 +15,7 @@ mod tls;
 mod verify;
 
 pub use rules::{Act, RangeFault, Rule, What};
-pub use tls::{Certificates, make_certificates};
+pub use tls::{Certificates, make_certificates, make_certificates_from};
 
 use state::{Progress, Shared};
 use std::collections::BTreeMap;

@@ -27,14 +27,23 @@ impl Certificates {
     }
 }
 
-/// Makes them in `dir` with the `openssl` tool.
+/// Makes them in `dir` with the `openssl` tool, good for ten years from now.
 pub fn make_certificates(dir: &Path) -> Result<Certificates, String> {
+    make(dir, &["openssl"], "openssl")
+}
+
+/// The same, good for ten years from a date, e.g. `2030-01-01`.
+pub fn make_certificates_from(dir: &Path, date: &str) -> Result<Certificates, String> {
+    make(dir, &["faketime", date, "openssl"], "faketime, openssl")
+}
+
+fn make(dir: &Path, tool: &[&str], package: &str) -> Result<Certificates, String> {
     fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
     let (ca, ca_key, cert, key) = (file("ca.pem"), file("ca.key"), file("cert.pem"), file("key.pem"));
     let new =
         ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650"];
-    let openssl = |more: &[&str]| tool::run("openssl", "openssl", &[&new, more].concat());
+    let openssl = |more: &[&str]| tool::run(tool[0], package, &[&tool[1..], &new, more].concat());
     openssl(&["-subj", "/CN=testkit authority", "-keyout", &ca_key, "-out", &ca])?;
     openssl(&[
         "-CA",
