@@ -101,8 +101,10 @@ fn environment(board: &Board, work: &Path) -> Result<Vec<u8>> {
 /// Writes into a file; blocks of zeros stay holes.
 pub fn put(image: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
     let file = OpenOptions::new().write(true).open(image).map_err(|e| format!("{}: {e}", image.display()))?;
-    for (number, block) in bytes.chunks(1 << 16).enumerate() {
-        if block.iter().any(|byte| *byte != 0) {
+    // Compared as a whole: byte by byte takes a second for a partition, without optimisation.
+    let zeros = [0; 1 << 16];
+    for (number, block) in bytes.chunks(zeros.len()).enumerate() {
+        if *block != zeros[..block.len()] {
             let at = offset + ((number as u64) << 16);
             file.write_all_at(block, at).map_err(|e| format!("{}: {e}", image.display()))?;
         }

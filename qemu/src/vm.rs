@@ -140,18 +140,32 @@ impl Vm {
                 moved = Instant::now();
             }
             if moved.elapsed() > self.patience {
+                let (seconds, before) = (self.patience.as_secs(), heard.text.len());
                 drop(heard);
-                // What a watchdog does; the log then shows whether the machine still boots.
+                // What a watchdog does; the log then shows whether the machine still starts.
                 self.qmp.execute("system_reset", "")?;
-                let seconds = self.patience.as_secs();
-                return Err(format!(
-                    "no progress on the console for {seconds} s while waiting for {what}: reset"
-                ));
+                let starts = self.starts_again(before);
+                let after = if starts { "its boot loader started" } else { "and nothing came" };
+                return Err(format!("no progress for {seconds} s while waiting for {what}: reset, {after}"));
             }
             let (guard, _) =
                 ear.bell.wait_timeout(heard, TICK).unwrap_or_else(|poisoned| poisoned.into_inner());
             heard = guard;
         }
+    }
+
+    /// Whether a boot loader speaks behind this much of the console's text.
+    fn starts_again(&self, before: usize) -> bool {
+        let begin = Instant::now();
+        let mut heard = self.ear.lock();
+        while !heard.ended && begin.elapsed() < self.patience {
+            if heard.text[before..].contains("U-Boot") {
+                return true;
+            }
+            let waited = self.ear.bell.wait_timeout(heard, TICK);
+            heard = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        false
     }
 
     /// Types text on the console.
