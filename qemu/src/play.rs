@@ -133,7 +133,7 @@ impl<'a> Play<'a> {
             self.up("release-1")?;
         }
         let (found, over) = (self.found, self.over);
-        let left = |step: &&Step| !over && !(found && matches!(step, Step::Offer(_)));
+        let left = |step: &&Step| !(over || (found && matches!(step, Step::Offer(_))));
         for step in self.scenario.steps.iter().filter(left) {
             self.step(step).map_err(|error| format!("{step:?}: {error}"))?;
         }
