@@ -133,8 +133,8 @@ impl<'a> Play<'a> {
             self.up("release-1")?;
         }
         let (found, over) = (self.found, self.over);
-        let left = |step: &&Step| !(over || (found && matches!(step, Step::Offer(_))));
-        for step in self.scenario.steps.iter().filter(left) {
+        let done = |step: &Step| over || found && matches!(step, Step::Offer(_));
+        for step in self.scenario.steps.iter().filter(|step| !done(step)) {
             self.step(step).map_err(|error| format!("{step:?}: {error}"))?;
         }
         self.settle()?;

@@ -147,7 +147,7 @@ fn an_unusable_proxy_refuses_its_requests_and_never_shows_a_password() {
         ("http://u:sec/ret@h", "%2F"),
         ("http://u:secret%zz@h", "%25"),
         ("http://u:secret@a b", "not a valid URL"),
-        ("http://u:secret@h\r\nX: y", "not a valid URL"),
+        ("http://u:secret@h\r\nX: y", "a control character"),
     ] {
         let broken = proxies(&[("https_proxy", value), ("no_proxy", "direct.example")]);
         let e = route(&broken, "https://h/");
