@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Waits for the end of a child; one that takes longer is killed, and that is a panic.
 pub(super) fn wait(mut child: Child, limit: Duration, what: &str) -> ExitStatus {
@@ -27,9 +27,11 @@ pub(super) fn wait(mut child: Child, limit: Duration, what: &str) -> ExitStatus 
     status
 }
 
-/// Kills every process of a session; whether none is left.
+/// Kills every process of a session; whether none is left. On a loaded machine it takes a while until those that were
+/// killed come to know it.
 pub(super) fn kill_session(session: u32) -> bool {
-    for _ in 0..100 {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(30) {
         let members = members(session);
         if members.is_empty() {
             return true;
@@ -57,7 +59,7 @@ fn members(session: u32) -> Vec<u32> {
         let Some((_, rest)) = stat.rsplit_once(')') else { continue };
         let mut words = rest.split_whitespace();
         let state = words.next();
-        if words.nth(2) == Some(&session.to_string()) && state != Some("Z") {
+        if words.nth(2) == Some(&session.to_string()) && !matches!(state, Some("Z" | "X")) {
             found.push(process);
         }
     }
