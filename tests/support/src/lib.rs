@@ -6,7 +6,7 @@
 //! | [`server`] | a Mender server's device API: checks what it gets, misbehaves on request |
 //! | [`device`] | an A/B device in a directory, with a boot loader stand-in |
 //! | [`scene`] | a server and a device together, with what a test asks of them |
-//! | [`budget`] | what the program is held to |
+//! | [`mod@budget`] | what the program is held to |
 //! | [`cut`] | ends the agent before the n-th change that it makes to a file |
 //! | [`tempdir`] | a directory that goes away with its test |
 //! | [`tool`] | runs tools of the host; a missing one is named with its Debian package |
