@@ -268,8 +268,10 @@ fn a_daemon_in_a_pause_wakes_up_for_its_maps_and_for_nothing_else() {
     }
     sleep(Duration::from_millis(300));
     assert!(watch.waits() - before <= 1, "{} wake-ups", watch.waits() - before);
+    // A map that is set again does; how often depends on how many changes of the directory it finds at once.
+    let before = watch.waits();
     control(&scene, &["pause", "install"]);
-    soon(|| watch.waits() > before + 1);
+    soon(|| watch.waits() > before);
 }
 
 #[test]
