@@ -98,7 +98,7 @@ size: build ## the size of the release binary, against its budget
 
 memory: build ## peak memory of the release binary, against its budgets: installing 64 MiB and 1 GiB; hostile Artifacts
 	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test e2e_memory
-	THIMBLE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test hostile program:: -- --nocapture
+	HOSTILE_BIN=$(abspath $(BIN)) $(CARGO) test --locked --test hostile program:: -- --nocapture
 
 footprint: x86_64 ## polls, memory, start and gaps of the static program, against their budgets
 	@bash .ci/setup --check test

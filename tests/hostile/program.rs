@@ -16,9 +16,10 @@ const GROWTH: u64 = 12 * 1024;
 /// Most processor time that it may take, in seconds. On the clock it takes what the machine has left.
 const TIME: f64 = 1.0;
 
-/// The program: `THIMBLE_BIN` names another one, e.g. the release build, which must keep to [`MEMORY`].
+/// The program: `HOSTILE_BIN` names another one, e.g. the release build, which must keep to [`MEMORY`]. (`THIMBLE_BIN`
+/// would take the place of the one that measures.)
 fn thimble() -> PathBuf {
-    std::env::var_os("THIMBLE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_thimble").into(), PathBuf::from)
+    std::env::var_os("HOSTILE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_thimble").into(), PathBuf::from)
 }
 
 /// Starts the program through `time`, which writes what it took: memory in KiB, seconds in user and system mode.
@@ -164,7 +165,7 @@ impl Stand {
         let [memory, user, system] = taken[..] else { panic!("{taken:?}") };
         let memory = memory as u64;
         let idle = *self.idle.get_or_insert(memory);
-        let strict = std::env::var_os("THIMBLE_BIN").is_some() || !cfg!(debug_assertions);
+        let strict = std::env::var_os("HOSTILE_BIN").is_some() || !cfg!(debug_assertions);
         if memory > idle + GROWTH || strict && memory > MEMORY || user + system > TIME {
             self.note(kind, format_args!("{memory} KiB ({idle} for nothing), {:.2} s", user + system));
         }
