@@ -47,6 +47,7 @@ pub mod artifact;
 pub mod board;
 pub mod boot;
 pub mod config;
+mod crc;
 pub mod error;
 pub mod install;
 pub mod json;

@@ -22,7 +22,7 @@ use super::zstd::Unzstd;
 use crate::error::{Error, Result};
 
 /// Compressed bytes that are taken from the source at a time.
-const INPUT: usize = 16 * 1024;
+const INPUT: usize = 64 * 1024;
 
 /// How a nested archive is packed; its name says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! The data are `name=value` strings, each ended by NUL, the list ended by one more NUL, then filler up to the
 //! size of the image (BE-60..62).
 
+use crate::crc::crc32;
 use crate::error::{Error, Result};
 
 /// The largest image that is accepted, in bytes: far above every board's, and a bound for our memory.
@@ -54,7 +55,7 @@ impl Image {
         let (Some(crc), Some(data)) = (image.first_chunk::<4>(), image.get(layout.header()..)) else {
             return corrupt(format!("{} bytes are too few for an environment", image.len()));
         };
-        let (stored, actual) = (u32::from_le_bytes(*crc), crc32(data));
+        let (stored, actual) = (u32::from_le_bytes(*crc), crc32(&[data]));
         if stored != actual {
             return corrupt(format!("CRC is {actual:08x}, the image says {stored:08x}"));
         }
@@ -82,7 +83,7 @@ impl Image {
         let mut image = vec![self.env.filler; size];
         image[header..header + data.len()].copy_from_slice(data);
         image[header + data.len()] = 0;
-        let crc = crc32(&image[header..]);
+        let crc = crc32(&[&image[header..]]);
         image[..4].copy_from_slice(&crc.to_le_bytes());
         if layout == Layout::Redundant {
             image[4] = self.flag;
@@ -208,12 +209,6 @@ pub(super) fn check(name: &str, value: &str) -> Result<()> {
 /// The value, if this entry is the variable `name`.
 fn value_of<'a>(entry: &'a [u8], name: &str) -> Option<&'a [u8]> {
     entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
-}
-
-/// CRC32 as in zlib (BE-60).
-fn crc32(data: &[u8]) -> u32 {
-    let step = |crc: u32| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
-    !data.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
 }
 
 #[cfg(test)]

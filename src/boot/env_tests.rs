@@ -9,7 +9,7 @@ fn image(layout: Layout, flag: u8, data: &[u8], filler: u8) -> Vec<u8> {
     let mut image = vec![filler; SIZE];
     let at = layout.header();
     image[at..at + data.len()].copy_from_slice(data);
-    let crc = crc32(&image[at..]);
+    let crc = crc32(&[&image[at..]]);
     image[..4].copy_from_slice(&crc.to_le_bytes());
     if layout == Layout::Redundant {
         image[4] = flag;

@@ -1,19 +1,19 @@
 //! Which blocks of an image are on the disk already, and how much of the disk is read to find out. Values only.
 //!
-//! As long as blocks are found equal, all of the old content is read and compared. After [`PATIENCE`] chunks in a row
-//! without an equal block only samples are: one block of a chunk, then of every second, fourth and eighth. A sample that
+//! As long as blocks are found equal, all of the old content is read and compared. After [`PATIENCE`] pieces of 256 KiB in a row
+//! without an equal block only samples are: one block of a piece, then of every second, fourth and eighth. A sample that
 //! is equal brings the comparison back. So an image that differs everywhere costs 1 MiB of reading and 4 KiB for
 //! each further 2 MiB; and where equal content begins behind content that differs, at most 2 MiB of it
-//! ([`RAREST`] chunks) are written that need not have been. Stretches of less than that may not be found at all.
+//! ([`RAREST`] pieces) are written that need not have been. Stretches of less than that may not be found at all.
 
 use std::ops::Range;
 
-/// Chunks in a row without an equal block, after which only samples are read.
+/// Pieces in a row without an equal block, after which only samples are read.
 const PATIENCE: u32 = 4;
-/// Samples are taken from every chunk up to every so many.
+/// Samples are taken from every piece up to every so many.
 const RAREST: u32 = 8;
 
-/// What to read of the old content before a chunk is written.
+/// What to read of the old content before a piece is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     /// All of it.
@@ -27,11 +27,11 @@ pub(super) enum Look {
 /// Whether comparing is worth its while, from what it brought so far.
 #[derive(Debug)]
 pub(super) struct Interest {
-    /// Chunks since the last equal block.
+    /// Pieces since the last equal block.
     misses: u32,
-    /// Chunks from one sample to the next.
+    /// Pieces from one sample to the next.
     interval: u32,
-    /// Chunks until the next sample.
+    /// Pieces until the next sample.
     wait: u32,
     /// Samples taken.
     samples: usize,
@@ -42,7 +42,7 @@ impl Interest {
         Interest { misses: 0, interval: 1, wait: 0, samples: 0 }
     }
 
-    /// What to read for the next chunk.
+    /// What to read for the next piece.
     pub(super) fn next(&mut self) -> Look {
         if self.misses < PATIENCE {
             return Look::Everything;

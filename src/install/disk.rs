@@ -3,6 +3,7 @@
 use super::writer::Disk;
 use crate::error::{Context, Error, Result};
 use crate::sys::block::{self, Node};
+use crate::sys::memory;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -18,6 +19,8 @@ pub(super) struct Target {
     /// Bytes.
     sector: usize,
     kind: Kind,
+    /// The image may stay in the cache.
+    roomy: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +68,13 @@ impl Target {
             Kind::Block => block::sector_size(&file).context("ROOTFS-DEVICE", about)? as usize,
             Kind::Volume | Kind::Regular => 512,
         };
-        Ok(Target { file, size, sector, kind })
+        Ok(Target { file, size, sector, kind, roomy: false })
     }
 
     /// Announces how much will be written: a UBI volume must know before the first byte (BE-114). From here on
     /// its old content is lost.
     pub fn begin(&mut self, bytes: u64) -> Result<()> {
+        self.roomy = bytes < memory::free() / 2;
         match self.kind {
             Kind::Volume => block::start_volume_update(&self.file, bytes)
                 .context("ROOTFS-WRITE", || "cannot begin the update of the UBI volume".to_owned()),
@@ -111,13 +115,16 @@ impl Disk for Target {
         if self.kind == Kind::Volume { Ok(()) } else { block::begin_storing(&self.file, bytes) }
     }
 
-    /// The pages go, too: a whole image in the cache would drive out what the board needs.
+    /// The pages go, too: a whole image in the cache would drive out what the board needs. Where most of the memory is free
+    /// it would not, and letting go costs a twentieth of the whole installation.
     fn finish_storing(&mut self, bytes: Range<u64>) -> io::Result<()> {
         if self.kind == Kind::Volume {
             return Ok(());
         }
         block::finish_storing(&self.file, bytes.clone())?;
-        block::forget_pages(&self.file, bytes);
+        if !self.roomy {
+            block::forget_pages(&self.file, bytes);
+        }
         Ok(())
     }
 

@@ -9,8 +9,11 @@ use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
 
-/// Bytes per step: a multiple of every sector size. Two such buffers are all the memory that is used.
-pub const CHUNK: usize = 256 * 1024;
+/// Bytes that are written at once, at most. The kernel keeps what comes in such pieces in larger pages, where it can: with
+/// 256 KiB writing costs a third more (docs/footprint.md). With a buffer for a [`PIECE`], all the memory that is used.
+pub const CHUNK: usize = 1 << 20;
+/// Bytes that are compared at once: a multiple of every sector size.
+pub const PIECE: usize = 256 << 10;
 /// What is compared and written at least: the page of most systems, the block of most file systems.
 pub const BLOCK: usize = 4096;
 /// When so many bytes have passed, storing them begins, and that of those before them is waited for. So at most two windows
@@ -131,65 +134,84 @@ impl<'a> Writer<'a> {
                 .drop_cache()
                 .inspect_err(|e| log::warn!("{name}: cannot drop the cache, so all of it is written: {e}"))
                 .is_ok();
-        let old = if compare { vec![0; CHUNK] } else { Vec::new() };
-        let unit = disk.sector().next_power_of_two().clamp(BLOCK, CHUNK);
+        let old = if compare { vec![0; PIECE] } else { Vec::new() };
+        let unit = disk.sector().next_power_of_two().clamp(BLOCK, PIECE);
         let counters = Counters::default();
         Writer { disk, name, old, unit, interest: Interest::new(), counters, window: 0..0, before: 0..0 }
     }
 
     /// `at` is where the chunk before it ended. Only the last one may be short.
     fn put(&mut self, chunk: &[u8], at: u64) -> Result<()> {
-        if self.is_worth_comparing(chunk, at) {
-            let mut old = std::mem::take(&mut self.old);
-            let result = self.put_what_differs(chunk, &mut old[..chunk.len()], at);
-            self.old = old;
-            result?;
-        } else {
-            self.write(chunk, at)?;
-        }
+        let mut old = std::mem::take(&mut self.old);
+        let result = self.put_pieces(chunk, &mut old, at);
+        self.old = old;
+        result?;
         self.window.end = at + chunk.len() as u64;
         if self.window.end - self.window.start >= WINDOW { self.next_window() } else { Ok(()) }
     }
 
-    fn is_worth_comparing(&mut self, chunk: &[u8], at: u64) -> bool {
-        if self.old.is_empty() {
+    /// Neighbours that are to be written go out as one.
+    fn put_pieces(&mut self, chunk: &[u8], old: &mut [u8], at: u64) -> Result<()> {
+        let mut pending = 0..0;
+        let mut start = 0;
+        for piece in chunk.chunks(PIECE) {
+            let mut put = |writer: &mut Self, stretch: Range<usize>| {
+                let stretch = start + stretch.start..start + stretch.end;
+                if stretch.start == pending.end {
+                    pending.end = stretch.end;
+                    return Ok(());
+                }
+                let before = std::mem::replace(&mut pending, stretch);
+                writer.write(&chunk[before.clone()], at + before.start as u64)
+            };
+            let old = &mut old[..];
+            if self.reads_old(piece, old, at + start as u64) {
+                let old = &old[..piece.len()];
+                let mut equal = piece.len();
+                for stretch in differing(piece, old, self.unit) {
+                    equal -= stretch.len();
+                    put(self, stretch)?;
+                }
+                self.interest.compared(equal > 0);
+                self.counters.skipped += equal as u64;
+            } else {
+                put(self, 0..piece.len())?;
+            }
+            start += piece.len();
+        }
+        self.write(&chunk[pending.clone()], at + pending.start as u64)
+    }
+
+    /// Whether the piece is to be compared with what is there; reads that into `old`.
+    fn reads_old(&mut self, piece: &[u8], old: &mut [u8], at: u64) -> bool {
+        if old.is_empty() {
             return false;
         }
         match self.interest.next() {
-            Look::Everything => true,
-            Look::Nothing => false,
+            Look::Everything => {}
+            Look::Nothing => return false,
             Look::Sample => {
-                let blocks = chunk.chunks(self.unit);
-                let index = self.interest.sample_of(blocks.len());
-                let new = &chunk[index * self.unit..][..self.unit.min(chunk.len() - index * self.unit)];
-                let old = &mut self.old[..new.len()];
-                let place = at + (index * self.unit) as u64;
-                let equal = self.disk.read_at(old, place).is_ok() && same(new, old);
-                if !equal {
+                let index = self.interest.sample_of(piece.len().div_ceil(self.unit)) * self.unit;
+                let new = &piece[index..][..self.unit.min(piece.len() - index)];
+                let old = &mut old[..new.len()];
+                if self.disk.read_at(old, at + index as u64).is_err() || !same(new, old) {
                     self.interest.sampled_in_vain();
+                    return false;
                 }
-                equal
             }
         }
-    }
-
-    fn put_what_differs(&mut self, new: &[u8], old: &mut [u8], at: u64) -> Result<()> {
         // What cannot be read may still be written: flash with a bad sector, a volume never written.
-        if self.disk.read_at(old, at).is_err() {
+        let there = self.disk.read_at(&mut old[..piece.len()], at).is_ok();
+        if !there {
             self.interest.compared(false);
-            return self.write(new, at);
         }
-        let mut equal = new.len();
-        for stretch in differing(new, old, self.unit) {
-            equal -= stretch.len();
-            self.write(&new[stretch.clone()], at + stretch.start as u64)?;
-        }
-        self.interest.compared(equal > 0);
-        self.counters.skipped += equal as u64;
-        Ok(())
+        there
     }
 
     fn write(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let name = self.name;
         self.disk
             .write_at(bytes, at)

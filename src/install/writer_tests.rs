@@ -205,7 +205,7 @@ fn nothing_smaller_than_a_sector_is_written_except_at_the_end() {
     for (sector, unit) in [(512, BLOCK), (4096, BLOCK), (16384, 16384), (65536, 65536)] {
         let mut disk = Fake { sector, ..disk() };
         disk.bytes[..SIZE].copy_from_slice(&image());
-        for at in [0, 70_000, CHUNK + 3 * BLOCK, SIZE - 1] {
+        for at in [0, 70_000, PIECE + 3 * BLOCK, SIZE - 1] {
             disk.bytes[at] ^= 1;
         }
         put(&mut disk, &image(), CHUNK).expect("transfers");
@@ -226,7 +226,7 @@ fn a_disk_that_cannot_be_compared_is_written_from_beginning_to_end() {
     let mut disk = Fake { bad_sector: Some(CHUNK as u64), ..disk };
     disk.sequential = false;
     let counters = transfer(&mut File::new(&image(), CHUNK), SIZE as u64, &mut disk, false, "disk");
-    let written = CHUNK as u64;
+    let written = PIECE as u64;
     assert_eq!(
         counters,
         Ok(Counters { written, skipped: SIZE as u64 - written }),
@@ -407,8 +407,8 @@ fn any_pattern_any_size_and_any_pieces_give_the_image_and_nothing_needless_while
         let counters = transfer(&mut File::new(&image, piece), size as u64, &mut disk, false, "disk")
             .expect("transfers");
         assert!(disk.bytes[..size] == image && disk.bytes[size..] == old[size..], "round {round}");
-        // Never four chunks in a row that differ wholly: always compared. A bad sector costs its chunk.
-        let most = differ + if bad.is_some() { 2 * CHUNK as u64 } else { 0 };
+        // Never four pieces in a row that differ wholly: always compared. A bad sector costs its piece.
+        let most = differ + if bad.is_some() { 2 * PIECE as u64 } else { 0 };
         assert!((differ..=most).contains(&counters.written), "round {round}");
         assert_eq!(counters.written + counters.skipped, size as u64);
         let stretches: Vec<u64> = disk.writes.iter().map(|(at, _)| *at).collect();

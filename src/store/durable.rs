@@ -17,7 +17,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::crc::crc32;
+use crate::crc::crc32;
 use crate::error::{Context, Error, Result};
 use crate::sys::file;
 

@@ -3,7 +3,6 @@
 //! Files, byte tables and the number of writes: `docs/store.md`.
 
 mod control_pool;
-mod crc;
 mod deployment_log;
 mod device_type;
 mod drop_ins;

@@ -3,6 +3,7 @@
 pub mod block;
 pub mod clock;
 pub mod file;
+pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod private;
