@@ -114,11 +114,11 @@ fuzz-minimise: ## new inputs into the committed fuzz corpus, useless ones out of
 block: ## the promises about block devices, on loop devices; needs root
 	$(CARGO) test --locked --test boot_block -- --ignored
 
-bench: build ## CPU against a pipeline with the reference libraries, throughput, peak memory; BENCH="--check" fails above bounds
+bench: x86_64 ## the static program: CPU against a pipeline with the reference libraries, throughput, peak memory; BENCH="--check" fails above bounds
 	@bash .ci/setup --check build bench
 	@mkdir -p target/bench
 	$(CC) -O2 -Wall -Wextra -Werror -o target/bench/reference benches/reference.c -lz -llzma -lzstd -lcrypto
-	$(CARGO) run --locked --package thimble-testkit --bin bench -- $(BIN) --keep target/bench $(BENCH)
+	$(CARGO) run --locked --package thimble-testkit --bin bench -- $(STATIC) --keep target/bench $(BENCH)
 
 conformance: build ## the conformance kit, KIT=DIRECTORY, daemon and check
 	@bash .ci/setup --check conformance
