@@ -46,5 +46,19 @@ pub fn connect(to: &SocketAddr) -> io::Result<TcpStream> {
             return Err(e);
         }
     }
-    Ok(TcpStream::from(socket))
+    let stream = TcpStream::from(socket);
+    // A handshake may end in two small writes. The second must not wait until the first is acknowledged: servers take
+    // their time for that, 40 ms. Where this fails only that is lost.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_written_is_sent_at_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+        let stream = super::connect(&listener.local_addr().expect("address")).expect("connects");
+        assert!(stream.nodelay().expect("option"));
+    }
 }

@@ -57,6 +57,7 @@ fn plan() -> Option<Plan> {
             "--reference" => plan.reference = arguments.next()?.into(),
             "--keep" => plan.keep = Some(arguments.next()?.into()),
             "--check" => plan.check = true,
+            other if other.starts_with("--") => return None,
             _ => plan.thimble = argument.into(),
         }
     }

@@ -40,7 +40,7 @@ pub fn watch(device: &Device, thimble: &Path, args: &[&str]) -> Result<Peak, Str
     loop {
         // Before that name it is still the shell that starts it.
         if let Ok(text) = fs::read_to_string(&status)
-            && text.starts_with("Name:\tthimble\n")
+            && text.starts_with("Name:\tthimble")
         {
             let number = |name: &str| {
                 let line = text.lines().find_map(|line| line.strip_prefix(name));
