@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::sys::{clock, file};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::ring::{self, cipher_suite as suite};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -83,7 +84,7 @@ impl Trust {
 
     /// Reads the certificates and builds the configuration.
     pub(super) fn config(&self) -> Result<Config> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(provider());
         let verifier = Arc::new(self.verifier(&provider)?);
         let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock(self.floor.clone())))
             .with_safe_default_protocol_versions()
@@ -481,4 +482,27 @@ fn refused(alert: AlertDescription, host: &str) -> String {
         _ => "",
     };
     format!("`{host}` broke off the TLS connection ({alert:?}){hint}")
+}
+/// The cryptography of ring, with the cipher suites that cost least first: servers that leave the choice to the client
+/// take the first. AES-256 comes with SHA-384, with which each key of a session is derived and no processor that we
+/// know helps. No 32-bit ARM has instructions for AES.
+fn provider() -> CryptoProvider {
+    let aes_128 = [
+        suite::TLS13_AES_128_GCM_SHA256,
+        suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ];
+    let chacha = [
+        suite::TLS13_CHACHA20_POLY1305_SHA256,
+        suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ];
+    let aes_256 = [
+        suite::TLS13_AES_256_GCM_SHA384,
+        suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    ];
+    let order =
+        if cfg!(target_arch = "arm") { [chacha, aes_128, aes_256] } else { [aes_128, chacha, aes_256] };
+    CryptoProvider { cipher_suites: order.concat(), ..ring::default_provider() }
 }
