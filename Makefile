@@ -114,7 +114,7 @@ fuzz-minimise: ## new inputs into the committed fuzz corpus, useless ones out of
 block: ## the promises about block devices, on loop devices; needs root
 	$(CARGO) test --locked --test boot_block -- --ignored
 
-bench: x86_64 ## the static program: CPU against a pipeline with the reference libraries, throughput, peak memory; BENCH="--check" fails above bounds
+bench: x86_64 ## CPU against a pipeline with the reference libraries, throughput, peak memory; BENCH="--check" fails above bounds
 	@bash .ci/setup --check build bench
 	@mkdir -p target/bench
 	$(CC) -O2 -Wall -Wextra -Werror -o target/bench/reference benches/reference.c -lz -llzma -lzstd -lcrypto
