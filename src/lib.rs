@@ -6,13 +6,14 @@
 //! | module | what it is | may use |
 //! | --- | --- | --- |
 //! | [`error`] | one error: a stable code and a text for the console | nothing |
+//! | [`crc`] | CRC-32 of records and of the boot environment | nothing |
 //! | [`json`] | the JSON subset, with line and column in its errors | `error` |
 //! | [`sys`] | the only `unsafe`: processes, signals, clocks, locks, block devices | `error` |
 //! | [`agent`] | POLICY: states, transitions, effects as values; no I/O | nothing |
 //! | [`artifact`] | FORMAT: a reader in, verified parts out | `error`, `json` |
-//! | [`boot`] | boot environment codec and access, slots | `error`, `sys` |
+//! | [`boot`] | boot environment codec and access, slots | `crc`, `error`, `sys` |
 //! | [`config`] | mender.conf: two files merged, every mistake named | `error`, `json` |
-//! | [`store`] | what survives a power cut: journal, provides, control maps, deployment logs | `error`, `json`, `sys`, `agent` |
+//! | [`store`] | what survives a power cut: journal, provides, control maps, deployment logs | `crc`, `error`, `json`, `sys`, `agent` |
 //! | [`board`] | which board this is, and what it supplies where the configuration is silent | `error`, `sys`, `boot`, `config` |
 //! | [`ports`] | the traits through which an effect reaches the world | `error`, `agent` |
 //! | [`install`] | payload handlers: rootfs-image, Update Modules | `error`, `json`, `sys`, `boot`, `artifact`, `config`, `ports`, `agent` |
