@@ -48,7 +48,7 @@ pub mod artifact;
 pub mod board;
 pub mod boot;
 pub mod config;
-mod crc;
+pub mod crc;
 pub mod error;
 pub mod install;
 pub mod json;
