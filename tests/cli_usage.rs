@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::process::{Command, Stdio};
-use thimble_testkit::{Act, ArtifactSpec, DeviceOptions, ID, Options, Rule, Scene, What};
+use thimble_testkit::{Act, ArtifactSpec, DeviceOptions, Options, Rule, Scene, What};
 
 const THIMBLE: &str = env!("CARGO_BIN_EXE_thimble");
 

@@ -15,8 +15,27 @@ const THIMBLE: &str = env!("CARGO_BIN_EXE_thimble");
 /// Scripts of one state.
 const SCRIPTS: usize = 41;
 
-/// Installations; the best one counts, as anything else on the machine only makes it slower.
-const INSTALLATIONS: usize = 7;
+/// Installations; the best one counts, as anything else on the machine only makes it slower. On a machine where starting
+/// a program takes more than the whole budget, the middle one may be half as much again as that.
+const INSTALLATIONS: usize = 15;
+
+/// What the kernel alone takes: starts the program as many times, one after the other, and does nothing else.
+const BARE: &str = r#"
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    for (int n = 0; n < SCRIPTS; n++) {
+        int status;
+        pid_t child = vfork();
+        if (child == 0) {
+            execv(words[1], &words[1]);
+            _exit(127);
+        }
+        if (waitpid(child, &status, 0) != child || status != 0) return 1;
+    }
+    return count != 2;
+}
+"#;
 
 /// Notes two times of the monotonic clock in a file, as it was started with: two numbers of 8 bytes. Without libc,
 /// whose start takes longer than everything else here.
@@ -49,54 +68,78 @@ void _start(void) {
 }
 "#;
 
-fn compile(dir: &Path, notes: &Path) -> Vec<u8> {
-    let (source, program) = (dir.join("script.c"), dir.join("script"));
-    fs::write(&source, PROGRAM).expect("write the source");
+/// Compiles a program to `path`.
+fn compile(path: &Path, source: &str, flags: &[&str]) {
+    let text = path.with_extension("c");
+    fs::write(&text, source).expect("write the source");
     let made = Command::new("cc")
-        .args(["-O2", "-static", "-nostdlib", "-fno-stack-protector", "-s"])
-        .arg(format!("-DNOTES=\"{}\"", notes.display()))
+        .args(["-O2", "-static", "-s"])
+        .args(flags)
         .arg("-o")
-        .args([&program, &source])
+        .args([path, &text])
         .status()
         .expect("cc (Debian packages gcc, libc6-dev)");
     assert!(made.success(), "cc");
-    fs::read(program).expect("the program")
 }
 
-/// Milliseconds from each script's end to the next one's start.
-fn gaps(scene: &Scene, notes: &Path, artifact: &str) -> Vec<f64> {
+/// Milliseconds from each script's end to the next one's start: the median.
+fn gap(notes: &Path, run: impl FnOnce()) -> f64 {
     let _ = fs::remove_file(notes);
-    scene.run(&["install", artifact]).expect(0);
-    scene.run(&["rollback"]).expect(0);
+    run();
     let bytes = fs::read(notes).expect("the scripts ran");
     let times: Vec<i64> =
         bytes.chunks_exact(8).map(|n| i64::from_ne_bytes(n.try_into().expect("8 bytes"))).collect();
     assert_eq!(times.len(), 2 * SCRIPTS, "each script notes two times");
-    times[1..times.len() - 1].chunks_exact(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e6).collect()
+    let gaps = times[1..times.len() - 1].chunks_exact(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e6);
+    sorted(gaps)[SCRIPTS / 2 - 1]
 }
 
-fn median(numbers: &mut [f64]) -> f64 {
+fn sorted(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut numbers: Vec<f64> = numbers.collect();
     numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+    numbers
 }
 
 #[test]
 fn the_next_state_script_starts_at_once() {
     let (thimble, judged) = measured(THIMBLE);
     let scene = Scene::new("gap", &thimble.to_string_lossy());
-    let notes = scene.path().join("notes");
-    let script = compile(scene.path(), &notes);
+    let (notes, script, bare) =
+        (scene.path().join("notes"), scene.path().join("script"), scene.path().join("bare"));
+    let file = format!("-DNOTES=\"{}\"", notes.display());
+    compile(&script, PROGRAM, &["-nostdlib", "-fno-stack-protector", &file]);
+    compile(&bare, BARE, &[&format!("-DSCRIPTS={SCRIPTS}")]);
+    let program = fs::read(&script).expect("the program");
     let mut spec = Scene::release();
-    spec.scripts.extend((0..SCRIPTS).map(|n| (format!("ArtifactInstall_Enter_{n:02}"), script.clone())));
+    spec.scripts.extend((0..SCRIPTS).map(|n| (format!("ArtifactInstall_Enter_{n:02}"), program.clone())));
     let artifact = scene.artifact(&spec).display().to_string();
-    let mut medians: Vec<_> =
-        (0..INSTALLATIONS).map(|_| median(&mut gaps(&scene, &notes, &artifact))).collect();
-    let (middle, best) = (median(&mut medians), medians[0]);
+    // By turns: what else the machine does meets both.
+    let both = (0..INSTALLATIONS).map(|_| {
+        let floor = gap(&notes, || {
+            let ended = Command::new(&bare).arg(&script).status().expect("it was just made");
+            assert!(ended.success(), "{ended}");
+        });
+        let ours = gap(&notes, || {
+            scene.run(&["install", &artifact]).expect(0);
+            scene.run(&["rollback"]).expect(0);
+        });
+        (floor, ours)
+    });
+    let (floors, ours): (Vec<_>, Vec<_>) = both.unzip();
+    let (floors, ours) = (sorted(floors.into_iter()), sorted(ours.into_iter()));
     eprintln!(
-        "from script to script, median of {SCRIPTS} in each of {INSTALLATIONS} installations: {medians:.3?} ms"
+        "from script to script, median of {SCRIPTS} in each of {INSTALLATIONS} installations: {ours:.3?} ms; with nothing \
+         but vfork, execve and waitpid {floors:.3?} ms"
     );
     if judged {
-        let most = budget("script-gap");
-        assert!(best <= most, "{best} ms in the best installation, {middle} ms in the middle one");
+        // Where starting a program alone takes longer than that, it is the machine that is judged by its own measure.
+        let (most, middle) = (budget("script-gap"), INSTALLATIONS / 2);
+        assert!(
+            ours[0] <= most || ours[middle] <= 1.5 * floors[middle],
+            "{} ms in the best installation, at most {most} ms; {} ms in the middle one, {} ms of them the kernel's",
+            ours[0],
+            ours[middle],
+            floors[middle]
+        );
     }
 }

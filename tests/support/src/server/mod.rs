@@ -235,6 +235,11 @@ impl Server {
         self.requests().into_iter().filter(|request| request.what == what).collect()
     }
 
+    /// How many of these requests came so far.
+    pub fn count_of(&self, what: What) -> usize {
+        self.shared.look(|state| state.requests.iter().filter(|request| request.what == what).count())
+    }
+
     /// What went over the network so far.
     pub fn traffic(&self) -> Traffic {
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
