@@ -16,7 +16,7 @@ const THIMBLE: &str = env!("CARGO_BIN_EXE_thimble");
 const SCRIPTS: usize = 41;
 
 /// Installations; the best one counts, as anything else on the machine only makes it slower. On a machine where starting
-/// a program takes more than the whole budget, the middle one may be half as much again as that.
+/// a program alone takes about the whole budget, the middle one may be half as much again as that takes.
 const INSTALLATIONS: usize = 15;
 
 /// What the kernel alone takes: starts the program as many times, one after the other, and does nothing else.
@@ -91,7 +91,7 @@ fn gap(notes: &Path, run: impl FnOnce()) -> f64 {
         bytes.chunks_exact(8).map(|n| i64::from_ne_bytes(n.try_into().expect("8 bytes"))).collect();
     assert_eq!(times.len(), 2 * SCRIPTS, "each script notes two times");
     let gaps = times[1..times.len() - 1].chunks_exact(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e6);
-    sorted(gaps)[SCRIPTS / 2 - 1]
+    sorted(gaps)[SCRIPTS / 2]
 }
 
 fn sorted(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -132,7 +132,7 @@ fn the_next_state_script_starts_at_once() {
          but vfork, execve and waitpid {floors:.3?} ms"
     );
     if judged {
-        // Where starting a program alone takes longer than that, it is the machine that is judged by its own measure.
+        // A slow machine is judged by its own measure. Where a start takes less than 0.1 ms that is the stricter one.
         let (most, middle) = (budget("script-gap"), INSTALLATIONS / 2);
         assert!(
             ours[0] <= most || ours[middle] <= 1.5 * floors[middle],
