@@ -7,7 +7,6 @@ use crate::error::{Context, Error, Result};
 use crate::sys::process::{Captured, Ended, Finished, Invocation, Kill, Running};
 use crate::sys::{file, signal};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Raw flash takes seconds to erase; a tool that needs longer than this hangs.
@@ -180,7 +179,7 @@ fn run(what: Invocation) -> Result<Finished> {
     let name = what.program.display().to_string();
     let about =
         || format!("cannot run '{name}'. Is it installed? (libubootenv-tool has fw_printenv and fw_setenv)");
-    let mut child = Running::start(&what, Stdio::piped()).context("BOOT-ENV-TOOL", about)?;
+    let mut child = Running::start(&what).context("BOOT-ENV-TOOL", about)?;
     while child.ended().context("BOOT-ENV-TOOL", about)?.is_none() {
         child.drain();
         let left = child.deadline().saturating_duration_since(Instant::now());

@@ -7,7 +7,6 @@ use crate::sys::signal::{self, For};
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Time for one script (II-10).
@@ -52,7 +51,7 @@ struct Output {
 fn capture(path: &Path, time: Duration) -> io::Result<Output> {
     let (mut pipe, writer) = io::pipe()?;
     set_nonblocking(pipe.as_raw_fd())?;
-    let mut running = Running::start(&Invocation::new(path, time), Stdio::from(writer))?;
+    let mut running = Running::start_into(&Invocation::new(path, time), writer)?;
     let (mut stdout, mut too_much, mut open) = (Vec::new(), false, true);
     loop {
         open = open && pump(&mut pipe, &mut stdout, &mut too_much)?;

@@ -9,5 +9,6 @@ pub mod net;
 pub mod private;
 pub mod process;
 pub mod signal;
+mod spawn;
 pub mod stamp;
 pub mod watch;

@@ -1,12 +1,12 @@
 //! Runs one child process to its end: own process group, bounded output, time limit, no thread.
 
 use super::signal::{self, For};
+use super::spawn::{self, Child, Program};
+use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What is kept of each output stream: the first and the last so many bytes (design, decision 6).
@@ -132,8 +132,7 @@ pub const AGENT_ENDS: Kill = Kill::After(Duration::from_secs(10));
 /// # Errors
 /// When it cannot be started; the error is that of the system.
 pub fn run(what: &Invocation) -> io::Result<Finished> {
-    let mut child = Running::start(what, Stdio::piped())?;
-    child.finish()
+    Running::start(what)?.finish()
 }
 
 /// A child that has been started and must be finished. Dropping it kills its process group.
@@ -143,59 +142,79 @@ pub struct Running {
     deadline: Instant,
     kill: Kill,
     input: Vec<u8>,
+    pipes: Pipes,
     stdout: Captured,
     stderr: Captured,
     done: bool,
-    /// Readable when the child has ended (Linux 5.3); without it SIGCHLD ends the wait.
-    pidfd: Option<OwnedFd>,
+    /// Readable when the child has ended (Linux 5.3); without it SIGCHLD ends the wait. Opened when it is waited for.
+    pidfd: OnceCell<Option<OwnedFd>>,
 }
+
+/// Our ends of the child's streams; those that are closed are `None`.
+#[derive(Debug)]
+struct Pipes {
+    stdin: Option<PipeWriter>,
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+}
+
+/// How long the end of a child alone is waited for. Most scripts say little and end at once: that saves being woken
+/// for each pipe that closes. One that fills its pipe in that time waits for the rest of it.
+const AT_FIRST: Duration = Duration::from_millis(5);
 
 impl Running {
     /// Starts the command in a process group of its own.
-    pub fn start(what: &Invocation, stdout: Stdio) -> io::Result<Running> {
+    pub fn start(what: &Invocation) -> io::Result<Running> {
+        let (stdout, writer) = io::pipe()?;
+        super::file::set_nonblocking(stdout.as_raw_fd())?;
+        let mut running = Running::start_into(what, writer)?;
+        running.pipes.stdout = Some(stdout);
+        Ok(running)
+    }
+
+    /// As [`start`](Running::start), with an output whose other end is the caller's.
+    pub fn start_into(what: &Invocation, stdout: PipeWriter) -> io::Result<Running> {
         signal::install();
-        let mut command = Command::new(&what.program);
-        command.args(&what.args).process_group(0).stdout(stdout).stderr(Stdio::piped());
-        command.stdin(if what.input.is_empty() { Stdio::null() } else { Stdio::piped() });
-        if let Some(dir) = &what.dir {
-            command.current_dir(dir);
+        let (stderr, error) = io::pipe()?;
+        super::file::set_nonblocking(stderr.as_raw_fd())?;
+        let (mut stdin, mut given) = (None, None);
+        if !what.input.is_empty() {
+            let (reader, writer) = io::pipe()?;
+            super::file::set_nonblocking(writer.as_raw_fd())?;
+            (given, stdin) = (Some(reader), Some(writer));
         }
-        // Nothing is done in the child before exec, so that the library can start it without fork (posix_spawn).
-        let child = retry_busy(|| signal::unblocked(|| command.spawn()))?;
-        for fd in [
-            child.stdin.as_ref().map(AsRawFd::as_raw_fd),
-            child.stdout.as_ref().map(AsRawFd::as_raw_fd),
-            child.stderr.as_ref().map(AsRawFd::as_raw_fd),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            super::file::set_nonblocking(fd)?;
-        }
-        let (input, deadline) = (what.input.clone(), Instant::now() + what.timeout);
-        let (stdout, stderr) = Default::default();
-        let pidfd = pidfd(child.id());
-        Ok(Running { child, deadline, kill: what.kill, input, stdout, stderr, done: false, pidfd })
+        let input =
+            given.as_ref().map_or_else(|| spawn::nothing().map(AsRawFd::as_raw_fd), |r| Ok(r.as_raw_fd()))?;
+        let program = Program {
+            path: &what.program,
+            args: &what.args,
+            dir: what.dir.as_deref(),
+            streams: [input, stdout.as_raw_fd(), error.as_raw_fd()],
+        };
+        let child = retry_busy(|| spawn::start(&program))?;
+        Ok(Running {
+            child,
+            deadline: Instant::now() + what.timeout,
+            kill: what.kill,
+            input: what.input.clone(),
+            pipes: Pipes { stdin, stdout: None, stderr: Some(stderr) },
+            stdout: Captured::default(),
+            stderr: Captured::default(),
+            done: false,
+            pidfd: OnceCell::new(),
+        })
     }
 
     /// Moves output that is waiting into the captured streams, without blocking.
     pub fn drain(&mut self) {
-        if let Some(out) = &mut self.child.stdout
-            && pump(out, &mut self.stdout)
-        {
-            self.child.stdout = None;
-        }
-        if let Some(err) = &mut self.child.stderr
-            && pump(err, &mut self.stderr)
-        {
-            self.child.stderr = None;
-        }
+        self.pipes.stdout.take_if(|out| pump(out, &mut self.stdout));
+        self.pipes.stderr.take_if(|err| pump(err, &mut self.stderr));
         self.feed();
     }
 
     fn feed(&mut self) {
         use io::Write;
-        let Some(pipe) = &mut self.child.stdin else { return };
+        let Some(pipe) = &mut self.pipes.stdin else { return };
         while !self.input.is_empty() {
             match pipe.write(&self.input) {
                 Ok(n) => {
@@ -205,26 +224,31 @@ impl Running {
                 Err(_) => break, // It does not want its input; its exit status says what that means.
             }
         }
-        self.child.stdin = None;
+        self.pipes.stdin = None;
     }
 
     /// The descriptors to wait for; negative ones are closed.
     pub fn wanted(&self) -> [(RawFd, For); 4] {
-        let fd = |f: Option<RawFd>| f.unwrap_or(-1);
+        fn number(fd: Option<&impl AsRawFd>) -> RawFd {
+            fd.map_or(-1, AsRawFd::as_raw_fd)
+        }
+        let end = self.pidfd.get_or_init(|| pidfd(self.child.pid()));
         [
-            (fd(self.child.stdout.as_ref().map(AsRawFd::as_raw_fd)), For::Reading),
-            (fd(self.child.stderr.as_ref().map(AsRawFd::as_raw_fd)), For::Reading),
-            (fd(self.child.stdin.as_ref().map(AsRawFd::as_raw_fd)), For::Writing),
-            (fd(self.pidfd.as_ref().map(AsRawFd::as_raw_fd)), For::Reading),
+            (number(self.pipes.stdout.as_ref()), For::Reading),
+            (number(self.pipes.stderr.as_ref()), For::Reading),
+            (number(self.pipes.stdin.as_ref()), For::Writing),
+            (number(end.as_ref()), For::Reading),
         ]
     }
 
     /// How it ended, if it has; does not wait.
     pub fn ended(&mut self) -> io::Result<Option<Ended>> {
-        Ok(self.child.try_wait()?.map(|status| match (status.code(), status.signal()) {
-            (Some(code), _) => Ended::Exit(code),
-            (None, Some(signal)) => Ended::Signal(signal),
-            (None, None) => Ended::Signal(0),
+        Ok(self.child.try_wait()?.map(|status| {
+            if libc::WIFEXITED(status) {
+                Ended::Exit(libc::WEXITSTATUS(status))
+            } else {
+                Ended::Signal(libc::WTERMSIG(status))
+            }
         }))
     }
 
@@ -235,6 +259,11 @@ impl Running {
 
     /// Waits for the end, or for the time limit, or for the agent's own end.
     pub fn finish(&mut self) -> io::Result<Finished> {
+        self.feed();
+        if self.pipes.stdin.is_none() && self.ended()?.is_none() {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            signal::poll(&[], Some(left.min(AT_FIRST)))?;
+        }
         loop {
             self.drain();
             if let Some(ended) = self.ended()? {
@@ -256,7 +285,7 @@ impl Running {
     /// been sent: a child that waits for the end of a pipe does not take our giving up for the end of its content.
     pub fn end<T>(&mut self, how: Kill, held: T) -> io::Result<Finished> {
         if let Kill::After(grace) = how {
-            kill_group(self.child.id(), libc::SIGTERM);
+            kill_group(self.child.pid(), libc::SIGTERM);
             drop(held);
             let until = Instant::now() + grace;
             while self.child.try_wait()?.is_none() {
@@ -268,7 +297,7 @@ impl Running {
                 signal::poll(&self.wanted(), Some(left))?;
             }
         }
-        kill_group(self.child.id(), libc::SIGKILL);
+        kill_group(self.child.pid(), libc::SIGKILL);
         self.child.wait()?;
         self.linger();
         let ended = self.ended()?.unwrap_or(Ended::Signal(libc::SIGKILL));
@@ -286,7 +315,7 @@ impl Running {
         let until = Instant::now() + LINGER;
         loop {
             self.drain();
-            let open = self.child.stdout.is_some() || self.child.stderr.is_some();
+            let open = self.pipes.stdout.is_some() || self.pipes.stderr.is_some();
             let left = until.saturating_duration_since(Instant::now());
             if !open || left.is_zero() {
                 return;
@@ -302,7 +331,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.done {
-            kill_group(self.child.id(), libc::SIGKILL);
+            kill_group(self.child.pid(), libc::SIGKILL);
             let _ = self.child.wait();
         }
     }
@@ -335,18 +364,16 @@ fn pump(from: &mut impl Read, to: &mut Captured) -> bool {
     }
 }
 
-fn pidfd(pid: u32) -> Option<OwnedFd> {
-    // SAFETY: a plain system call; the child is not reaped yet, so the number is still its own.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
+fn pidfd(pid: libc::pid_t) -> Option<OwnedFd> {
+    // SAFETY: a plain system call; asks for no more than a descriptor of whoever has the number.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
     // SAFETY: the call has just returned this descriptor, and nobody else knows it.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn kill_group(pid: u32, signal: libc::c_int) {
-    if let Ok(pid) = libc::pid_t::try_from(pid)
-        && pid > 1
-    {
+fn kill_group(pid: libc::pid_t, signal: libc::c_int) {
+    if pid > 1 {
         // SAFETY: a plain system call; the group is that of a child of ours, which leads it.
         unsafe { libc::kill(-pid, signal) };
     }

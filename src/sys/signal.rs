@@ -37,7 +37,7 @@ fn set(signals: &[libc::c_int]) -> libc::sigset_t {
 }
 
 /// Installs the handlers and blocks the signals outside [`poll`]. Called once, before anything waits; a second
-/// call does nothing. Child processes inherit the mask unless they are started `unblocked`.
+/// call does nothing. Child processes are started without the mask.
 pub fn install() {
     if INSTALLED.swap(true, Ordering::Relaxed) {
         return;
@@ -61,18 +61,34 @@ pub(super) fn block_all_of_ours() {
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &blocked, std::ptr::null_mut()) };
 }
 
-/// Starts a child with no signal blocked: a module that is told to end must hear of it, and what a script starts would
-/// inherit the mask for ever. The mask is ours for that moment, so that no code has to run between fork and exec and
-/// the child can be started without copying our memory (vfork). A signal that comes just then is noted as always.
-pub(super) fn unblocked<T>(start: impl FnOnce() -> T) -> T {
-    let none = set(&[]);
-    let mut ours = set(&OURS);
+/// Calls `start` with every signal blocked: a child that it starts in our memory cannot run a handler of ours there.
+pub(super) fn all_blocked<T>(start: impl FnOnce() -> T) -> T {
+    let mut all = set(&[]);
+    let mut ours = set(&[]);
     // SAFETY: both sets are initialised and alive.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, &mut ours) };
+    unsafe {
+        libc::sigfillset(&mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &all, &mut ours);
+    }
     let started = start();
     // SAFETY: as above.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &ours, std::ptr::null_mut()) };
     started
+}
+
+/// For a child before its program starts: nothing handled (first, while all is blocked: a handler would run in the
+/// memory of its parent), nothing ignored, nothing blocked. A module that is told to end must hear of it, and what a
+/// script starts would inherit the mask for ever.
+pub(super) fn all_default() {
+    // SAFETY: plain system calls with live, initialised values; SIG_DFL is a valid disposition.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        for n in OURS.into_iter().chain([libc::SIGPIPE]) {
+            libc::sigaction(n, &action, std::ptr::null_mut());
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &set(&[]), std::ptr::null_mut());
+    }
 }
 
 /// SIGTERM, SIGINT or SIGQUIT came: end as soon as that is safe (U7).

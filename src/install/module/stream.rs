@@ -20,7 +20,6 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How much of a file is read at once: half of what a pipe holds.
@@ -85,7 +84,7 @@ pub(super) fn feed(
     files: &mut dyn PayloadFiles,
 ) -> Result<(Finished, Result<Fed>)> {
     let failed = || format!("cannot run the Update Module {}", call.program.display());
-    let child = Running::start(call, Stdio::piped()).context("MODULE-START", failed)?;
+    let child = Running::start(call).context("MODULE-START", failed)?;
     let mut feeder = Feeder { tree, sizes, child, taken: false, file: first, pipe: None };
     let halt = feeder.all(files).err();
     feeder.close(halt, call.kill).context("MODULE-START", failed)
