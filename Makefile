@@ -7,6 +7,7 @@
 CARGO ?= cargo
 KIT   ?= ../shared/conformance
 MINUTES ?= 1
+RUNS    ?= 1
 BIN   := target/release/thimble
 STATIC = target/dist/thimble-$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-x86_64
 QEMU_BOARDS = $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))
@@ -68,9 +69,9 @@ qemu-cuts: ## an update of BOARD=NAME cut at 200 places between and inside its w
 	@bash .ci/setup --check qemu
 	@bash .ci/qemu cuts $(BOARD)
 
-qemu-all: ## all boards in QEMU, all scenarios; long
+qemu-all: ## all scenarios of all boards in QEMU, of BOARDS="A B" only; RUNS=3 times in a row; long
 	@bash .ci/setup --check qemu
-	@bash .ci/qemu run-all
+	@RUNS=$(RUNS) bash .ci/qemu run-all $(BOARDS)
 
 qemu-shell: ## a console of a board in QEMU, BOARD=NAME
 	@bash .ci/setup --check qemu
