@@ -84,6 +84,8 @@ struct Plan {
     args: *const *const c_char,
     dir: *const c_char,
     streams: [RawFd; 3],
+    /// The child has this memory, not a copy.
+    shared: bool,
     /// Its own error, of the system; 0 if the program was started.
     error: c_int,
 }
@@ -97,8 +99,8 @@ struct Stack([MaybeUninit<u8>; STACK]);
 /// Starts the program as the leader of a process group of its own, with no signal blocked.
 ///
 /// # Errors
-/// What the system says. (Emulators of user mode fork where shared memory is asked for: there, a program that cannot
-/// be started ends with status 127.)
+/// What the system says. (Emulators of user mode copy the memory that is to be shared: there, a program that is not there
+/// is an error too, but one that cannot be started for another reason ends with status 127.)
 pub(super) fn start(what: &Program) -> io::Result<Child> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let path = text(what.path.as_os_str().as_bytes())?;
@@ -111,6 +113,7 @@ pub(super) fn start(what: &Program) -> io::Result<Child> {
         args: list.as_ptr(),
         dir: dir.as_ref().map_or(ptr::null(), |dir| dir.as_ptr()),
         streams: what.streams,
+        shared: false,
         error: 0,
     };
     let mut stack = Stack([MaybeUninit::uninit(); STACK]);
@@ -131,6 +134,13 @@ pub(super) fn start(what: &Program) -> io::Result<Child> {
         child.wait()?;
         return Err(io::Error::from_raw_os_error(plan.error));
     }
+    if !plan.shared && what.path.is_absolute() {
+        // What the child met stayed in its copy: ask again.
+        if let Err(error) = std::fs::metadata(what.path) {
+            child.wait()?;
+            return Err(error);
+        }
+    }
     Ok(child)
 }
 
@@ -138,6 +148,7 @@ pub(super) fn start(what: &Program) -> io::Result<Child> {
 extern "C" fn child(plan: *mut c_void) -> c_int {
     // SAFETY: `start` passes its plan, which nobody else uses meanwhile.
     let plan = unsafe { &mut *plan.cast::<Plan>() };
+    plan.shared = true;
     plan.error = begin(plan).raw_os_error().unwrap_or(libc::EINVAL);
     127
 }
