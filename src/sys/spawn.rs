@@ -100,7 +100,7 @@ struct Stack([MaybeUninit<u8>; STACK]);
 ///
 /// # Errors
 /// What the system says. (Emulators of user mode copy the memory that is to be shared: there, a program that is not there
-/// is an error too, but one that cannot be started for another reason ends with status 127.)
+/// or not executable is an error too, but one that cannot be started for another reason ends with status 127.)
 pub(super) fn start(what: &Program) -> io::Result<Child> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let path = text(what.path.as_os_str().as_bytes())?;
@@ -136,7 +136,9 @@ pub(super) fn start(what: &Program) -> io::Result<Child> {
     }
     if !plan.shared && what.path.is_absolute() {
         // What the child met stayed in its copy: ask again.
-        if let Err(error) = std::fs::metadata(what.path) {
+        // SAFETY: `path` is a C string and alive.
+        if unsafe { libc::access(path.as_ptr(), libc::X_OK) } != 0 {
+            let error = io::Error::last_os_error();
             child.wait()?;
             return Err(error);
         }
