@@ -15,7 +15,8 @@ if test "${upgrade_available}" = "1"; then
   saveenv
 fi
 echo "== boot part=${mender_boot_part} upgrade_available=${upgrade_available} bootcount=${bootcount}"
-setenv bootargs "console=ttyS1,115200 root=/dev/mmcblk0p${mender_boot_part} rootwait panic=1 quiet"
+# One processor (qemu.conf).
+setenv bootargs "console=ttyS1,115200 root=/dev/mmcblk0p${mender_boot_part} rootwait panic=1 quiet maxcpus=1"
 if load mmc 0:${mender_boot_part} ${kernel_gz_r} /boot/Image.gz && unzip ${kernel_gz_r} ${kernel_addr_r}; then
   load mmc 0:${mender_boot_part} ${fdt_addr_r} /boot/board.dtb
   load mmc 0:${mender_boot_part} ${ramdisk_addr_r} /boot/initrd.gz
