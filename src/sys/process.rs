@@ -229,16 +229,14 @@ impl Running {
 
     /// The descriptors to wait for; negative ones are closed.
     pub fn wanted(&self) -> [(RawFd, For); 4] {
-        fn number(fd: Option<&impl AsRawFd>) -> RawFd {
-            fd.map_or(-1, AsRawFd::as_raw_fd)
-        }
+        let [out, err] = self.outputs();
         let end = self.pidfd.get_or_init(|| pidfd(self.child.pid()));
-        [
-            (number(self.pipes.stdout.as_ref()), For::Reading),
-            (number(self.pipes.stderr.as_ref()), For::Reading),
-            (number(self.pipes.stdin.as_ref()), For::Writing),
-            (number(end.as_ref()), For::Reading),
-        ]
+        [out, err, (number(self.pipes.stdin.as_ref()), For::Writing), (number(end.as_ref()), For::Reading)]
+    }
+
+    fn outputs(&self) -> [(RawFd, For); 2] {
+        let Pipes { stdout, stderr, .. } = &self.pipes;
+        [stdout, stderr].map(|pipe| (number(pipe.as_ref()), For::Reading))
     }
 
     /// How it ended, if it has; does not wait.
@@ -320,8 +318,7 @@ impl Running {
             if !open || left.is_zero() {
                 return;
             }
-            let [out, err, ..] = self.wanted();
-            if signal::poll(&[out, err], Some(left)).is_err() {
+            if signal::poll(&self.outputs(), Some(left)).is_err() {
                 return;
             }
         }
@@ -362,6 +359,11 @@ fn pump(from: &mut impl Read, to: &mut Captured) -> bool {
             Err(_) => return true,
         }
     }
+}
+
+/// Negative for none: it is left out of a wait.
+fn number(fd: Option<&impl AsRawFd>) -> RawFd {
+    fd.map_or(-1, AsRawFd::as_raw_fd)
 }
 
 fn pidfd(pid: libc::pid_t) -> Option<OwnedFd> {

@@ -42,7 +42,7 @@ impl Child {
         self.reap(libc::WNOHANG)
     }
 
-    /// Its status when it has ended.
+    /// Waits until it has ended.
     pub fn wait(&mut self) -> io::Result<()> {
         self.reap(0).map(drop)
     }
