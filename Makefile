@@ -8,6 +8,8 @@ CARGO ?= cargo
 KIT   ?= ../shared/conformance
 MINUTES ?= 1
 RUNS    ?= 1
+COMMA := ,
+SPACE := $(subst ,, )
 BIN   := target/release/thimble
 STATIC = target/dist/thimble-$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-x86_64
 QEMU_BOARDS = $(notdir $(patsubst %/,%,$(dir $(wildcard boards/*/qemu.conf))))
@@ -62,16 +64,16 @@ setup-qemu: setup-cross ## install what boards in QEMU need
 
 qemu: ## a board in QEMU, BOARD=NAME; SCENARIO=NAME or a to h; CUT=N; IMAGE=CARD MARKER=TEXT (qemu/README.md)
 	@bash .ci/setup --check qemu
-	@bash .ci/qemu $(if $(IMAGE),own,$(if $(CUT),cut,run)) $(or $(BOARD),$(error BOARD=NAME, one of: $(QEMU_BOARDS))) \
+	@RUNS=$(RUNS) MACHINES=$(MACHINES) bash .ci/qemu $(if $(IMAGE),own,$(if $(CUT),cut,run)) $(or $(BOARD),$(error BOARD=NAME, one of: $(QEMU_BOARDS))) \
 	    $(if $(IMAGE),"$(IMAGE)" "$(MARKER)" $(ARTIFACT) $(PORT) $(DEVICE_TYPE),$(or $(CUT),$(SCENARIO)))
 
 qemu-cuts: ## an update of BOARD=NAME cut at 200 places between and inside its writes; 20 of them booted
 	@bash .ci/setup --check qemu
 	@bash .ci/qemu cuts $(BOARD)
 
-qemu-all: ## all scenarios of all boards in QEMU, of BOARDS="A B" only; RUNS=3 times in a row; long
+qemu-all: ## all scenarios of all boards in QEMU, of BOARDS="A B" only; RUNS=3 times in a row; MACHINES=2 at a time; long
 	@bash .ci/setup --check qemu
-	@RUNS=$(RUNS) bash .ci/qemu run-all $(BOARDS)
+	@RUNS=$(RUNS) MACHINES=$(MACHINES) bash .ci/qemu run $(or $(subst $(SPACE),$(COMMA),$(strip $(BOARDS))),all) $(SCENARIO)
 
 qemu-shell: ## a console of a board in QEMU, BOARD=NAME
 	@bash .ci/setup --check qemu

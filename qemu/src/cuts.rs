@@ -53,7 +53,7 @@ impl<'a> Recording<'a> {
         let dir = target().join("cuts").join(&bench.board.name);
         let port = dir.join("port");
         if !again || !port.exists() {
-            let play = Play::new(bench, releases, &RECORDED, &dir)?;
+            let play = Play::new(bench, releases, &RECORDED, &dir, log_of(bench, RECORDED.name))?;
             let number = play.port();
             play.run()?;
             // Last: with it the recording is complete.
@@ -116,7 +116,7 @@ impl<'a> Recording<'a> {
     }
 
     /// Boots the card after this cut; it must end with the old or the new system, and the right report.
-    pub fn boot(&self, number: usize) -> Result<Taken> {
+    pub fn boot(&self, number: usize, log: PathBuf) -> Result<Taken> {
         let cut = *self
             .cuts
             .get(number)
@@ -124,7 +124,6 @@ impl<'a> Recording<'a> {
         let work = self.dir.join("booted");
         crate::tool::fresh(&work)?;
         self.writes.apply(&self.dir.join("before.img"), &work.join("card.img"), cut)?;
-        let log = log_of(self.bench, &format!("cut-{number}"));
         let _ = std::fs::remove_file(&log);
         Play::found(self.bench, self.releases, &RESUMED, &work, log, self.port).run()
     }

@@ -2,7 +2,7 @@
 
 use crate::board::{Board, UBoot};
 use crate::rootfs::ext4;
-use crate::tool::{Result, fresh, read_bytes, root, run, target, text, write};
+use crate::tool::{Result, fresh, read_bytes, root, run, target, text};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -123,11 +123,4 @@ pub fn get(image: &Path, offset: u64, size: u64) -> Result<Vec<u8>> {
 /// A copy that keeps holes.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     run("cp", &["--sparse=always", &text(from), &text(to)], "").map(drop)
-}
-
-/// Writes the flash of `-M virt`: the file, then 0xff.
-pub fn flash(to: &Path, start: &[u8]) -> Result<()> {
-    let mut bytes = start.to_vec();
-    bytes.resize(64 << 20, 0xff);
-    write(to, bytes)
 }

@@ -59,7 +59,8 @@ impl Kernel {
         // Compressing takes seconds, and the package never changes.
         let packed = self.dir.join("Image.gz");
         if !packed.exists() {
-            let part = self.dir.join("Image.gz.part");
+            // Another process may be at it for another board.
+            let part = self.dir.join(format!("Image.gz.{}", std::process::id()));
             write(&part, gzip(&plain, Compression::best())?)?;
             fs::rename(&part, &packed).map_err(|e| format!("{}: {e}", packed.display()))?;
         }

@@ -3,9 +3,11 @@
 use crate::board::Board;
 use crate::disk;
 use crate::kernel::{self, Kernel};
-use crate::tool::{Result, read_bytes, target, text};
+use crate::sys::try_lock;
+use crate::tool::{Result, target, text};
 use crate::vm::Vm;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,15 +18,40 @@ pub struct Bench {
     u_boot: PathBuf,
     dtb: Option<PathBuf>,
     patience: Duration,
+    _lock: Lock,
+}
+
+/// Keeps other processes away from the cards, images and logs of a board.
+struct Lock(#[expect(dead_code, reason = "locked as long as it is open")] File);
+
+impl Lock {
+    fn take(board: &Board) -> Result<Lock> {
+        let path = target().join("lock").join(&board.name);
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+        let opened = OpenOptions::new().create(true).append(true).read(true).open(&path);
+        let mut file = opened.map_err(failed)?;
+        if !try_lock(&file).map_err(failed)? {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            return Err(format!(
+                "{}: process {} plays it; wait for that, or end it",
+                board.name,
+                holder.trim()
+            ));
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+        Ok(Lock(file))
+    }
 }
 
 impl Bench {
-    /// Fetches and builds what is missing. Without any progress for `patience` a machine counts as hanging.
+    /// Fetches and builds what is missing. An error if another process is at this board. Without any progress for `patience` a machine counts as hanging.
     pub fn new(board: Board, patience: Duration) -> Result<Bench> {
+        let lock = Lock::take(&board)?;
         kernel::fetch(&board)?;
         let u_boot = disk::u_boot(&board)?;
         let dtb = board.dtb.as_ref().map(|file| Kernel::open(&board)?.dtb(file)).transpose()?;
-        Ok(Bench { board, u_boot, dtb, patience })
+        Ok(Bench { board, u_boot, dtb, patience, _lock: lock })
     }
 
     /// Power on. With `writes` everything that the guest writes to the card is logged there.
@@ -51,13 +78,9 @@ impl Bench {
             }
         };
         let dtb = self.dtb.as_deref().map(text).unwrap_or_default();
-        let flash = target().join("image").join(&self.board.name).join("flash.img");
-        if self.board.qemu.iter().any(|word| word.contains("{flash}")) && !flash.exists() {
-            disk::flash(&flash, &read_bytes(&self.u_boot)?)?;
-        }
         let fill = |word: &String| {
             let word = word.replace("{drive}", &drive).replace("{u-boot}", &text(&self.u_boot));
-            word.replace("{dtb}", &dtb).replace("{flash}", &text(&flash))
+            word.replace("{dtb}", &dtb)
         };
         Ok(self.board.qemu.iter().map(fill).collect())
     }

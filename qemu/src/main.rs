@@ -12,6 +12,8 @@ mod qmp;
 mod release;
 mod rootfs;
 mod scenario;
+mod session;
+mod sys;
 mod tool;
 mod vm;
 mod writes;
@@ -19,14 +21,16 @@ mod writes;
 use board::Board;
 use cuts::Recording;
 use machine::Bench;
-use play::Taken;
 use release::Releases;
+use session::{Plan, Ready, tell};
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 use tool::Result;
 
 const USAGE: &str = "\
-usage: thimble-qemu run BOARD [SCENARIO]...    plays scenarios (names, or groups a to h); all without any
+usage: thimble-qemu run BOARD[,BOARD]... [SCENARIO]...
+                                               plays scenarios (names, or groups a to h); all without any
        thimble-qemu cuts BOARD [POINTS [BOOTS]]
                                                one update recorded write by write: cards after cuts at POINTS places
                                                (200) are looked at, BOOTS of them (20) booted
@@ -40,6 +44,8 @@ usage: thimble-qemu run BOARD [SCENARIO]...    plays scenarios (names, or groups
                                                power cut, installs ARTIFACT from a server at 10.0.2.2:PORT
 
 THIMBLE=FILE            another program than target/dist/thimble-VERSION-ARCH
+THIMBLE_QEMU_RUNS=N     so many runs in a row (default 1)
+THIMBLE_QEMU_MACHINES=N so many machines at a time (default: one more than there are processors, as each waits now and then)
 THIMBLE_QEMU_PATIENCE=N seconds without any progress after which a machine hangs (default 180)
 ";
 
@@ -47,7 +53,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words[..] {
-        ["run", board, ref scenarios @ ..] => run(board, scenarios),
+        ["run", boards, ref scenarios @ ..] => run(boards, scenarios),
         ["list"] => {
             list();
             Ok(true)
@@ -80,12 +86,20 @@ fn list() {
     }
 }
 
+/// A number from the environment, or `default` if it is not there.
+fn setting(name: &str, default: usize) -> Result<usize> {
+    match std::env::var(name) {
+        Ok(text) => match text.parse() {
+            Ok(0) | Err(_) => Err(format!("{name}={text:?}: not a number above 0")),
+            Ok(number) => Ok(number),
+        },
+        Err(_) => Ok(default),
+    }
+}
+
 fn bench(name: &str) -> Result<Bench> {
-    let patience = match std::env::var("THIMBLE_QEMU_PATIENCE") {
-        Ok(text) => text.parse().map_err(|e| format!("THIMBLE_QEMU_PATIENCE={text:?}: {e}"))?,
-        Err(_) => 180,
-    };
-    Bench::new(Board::load(name)?, Duration::from_secs(patience))
+    let patience = setting("THIMBLE_QEMU_PATIENCE", 180)?;
+    Bench::new(Board::load(name)?, Duration::from_secs(patience as u64))
 }
 
 fn image(name: &str) -> Result<bool> {
@@ -95,7 +109,7 @@ fn image(name: &str) -> Result<bool> {
     Ok(true)
 }
 
-fn run(name: &str, wanted: &[&str]) -> Result<bool> {
+fn run(names: &str, wanted: &[&str]) -> Result<bool> {
     let mut scenarios: Vec<&scenario::Scenario> = scenario::ALL.iter().collect();
     if !wanted.is_empty() {
         scenarios = Vec::new();
@@ -108,39 +122,26 @@ fn run(name: &str, wanted: &[&str]) -> Result<bool> {
             }
         }
     }
-    let bench = bench(name)?;
-    let releases = Releases::new(&bench.board)?;
-    let mut good = true;
-    for scenario in scenarios {
-        if scenario.cuts_environment() && !bench.board.redundant() {
-            println!(
-                "EXEMPT {name} {}: the environment is a single copy (boards/{name}/fw_env.config)",
-                scenario.name
-            );
-            continue;
-        }
-        let begin = Instant::now();
-        let work = tool::target().join("run").join(name);
-        let ended = play::Play::new(&bench, &releases, scenario, &work).and_then(play::Play::run);
-        good &= tell(&bench, scenario.name, begin, ended);
+    // One that is named twice, by itself and in its group, is played once: it has one card.
+    let mut seen = std::collections::BTreeSet::new();
+    scenarios.retain(|scenario| seen.insert(scenario.name));
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let plan = Plan {
+        runs: setting("THIMBLE_QEMU_RUNS", 1)?,
+        machines: setting("THIMBLE_QEMU_MACHINES", processors + 1)?,
+    };
+    let mut boards = Vec::new();
+    for name in names.split(',') {
+        let bench = bench(name)?;
+        let releases = Releases::new(&bench.board)?;
+        boards.push(Ready { bench, releases });
     }
-    Ok(good)
-}
-
-/// The line of a verdict; whether it is a good one.
-fn tell(bench: &Bench, what: &str, begin: Instant, ended: Result<Taken>) -> bool {
-    let (name, seconds) = (&bench.board.name, begin.elapsed().as_secs());
-    match ended {
-        Ok(Taken { boots, cpu }) => {
-            println!("PASS   {name} {what}: {seconds} s, {cpu:.0} s of CPU, {boots} boots");
-            true
-        }
-        Err(error) => {
-            let log = play::log_of(bench, what);
-            println!("FAIL   {name} {what}: {seconds} s: {error}; console: {}", log.display());
-            false
-        }
+    if std::env::var_os("THIMBLE").is_some()
+        && boards.iter().any(|b| b.bench.board.arch != boards[0].bench.board.arch)
+    {
+        return Err("THIMBLE names one program, but these boards have different processors".to_owned());
     }
+    Ok(session::play(&boards, &scenarios, plan))
 }
 
 fn number(text: &str) -> Result<usize> {
@@ -171,8 +172,7 @@ fn cuts(name: &str, numbers: &[&str]) -> Result<bool> {
         begin.elapsed().as_secs()
     );
     for number in Recording::some(&looked.good, boots) {
-        let begin = Instant::now();
-        good &= tell(&bench, &format!("cut-{number}"), begin, recording.boot(number));
+        good &= boot_cut(&bench, &recording, number);
     }
     Ok(good)
 }
@@ -181,9 +181,14 @@ fn cut(name: &str, text: &str) -> Result<bool> {
     let bench = bench(name)?;
     let releases = Releases::new(&bench.board)?;
     let recording = Recording::new(&bench, &releases, true)?;
-    let begin = Instant::now();
-    let ended = recording.boot(number(text)?);
-    Ok(tell(&bench, &format!("cut-{text}"), begin, ended))
+    Ok(boot_cut(&bench, &recording, number(text)?))
+}
+
+fn boot_cut(bench: &Bench, recording: &Recording, number: usize) -> bool {
+    let what = format!("cut-{number}");
+    let (begin, log) = (Instant::now(), play::log_of(bench, &what));
+    let ended = recording.boot(number, log.clone());
+    tell(bench, &what, begin, &log, &ended)
 }
 
 /// Two cards made of the same are the same.
@@ -226,7 +231,7 @@ fn own(name: &str, card: &str, marker: &str, update: &[&str]) -> Result<bool> {
     if let Ok((what, _)) = &ended {
         println!("       {what}");
     }
-    Ok(tell(&bench, "own", begin, ended.map(|(_, taken)| taken)))
+    Ok(tell(&bench, "own", begin, &log, &ended.map(|(_, taken)| taken)))
 }
 
 /// A console on a card of its own, with an update server if one is wanted: none here.

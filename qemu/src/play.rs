@@ -56,9 +56,9 @@ impl<'a> Play<'a> {
         releases: &'a Releases,
         scenario: &'a Scenario,
         work: &Path,
+        log: PathBuf,
     ) -> Result<Play<'a>> {
         fresh(work)?;
-        let log = log_of(bench, scenario.name);
         let _ = fs::remove_file(&log);
         let play = Play::on(bench, releases, scenario, work, log, 0);
         disk::copy(&images(&bench.board).join("card.img"), &play.card)?;

@@ -20,6 +20,8 @@ pub struct Releases {
     /// Of everything that goes in.
     inputs: String,
     sums: Mutex<BTreeMap<String, String>>,
+    /// Held while something is made: machines of one board want the same at the same time.
+    making: Mutex<()>,
 }
 
 impl Releases {
@@ -46,6 +48,7 @@ impl Releases {
             parts,
             inputs: sha256(inputs.as_bytes()),
             sums: Mutex::default(),
+            making: Mutex::default(),
         };
         let card = images(board).join("card.img");
         let first = releases.image("release-1", Fault::None)?;
@@ -101,6 +104,7 @@ impl Releases {
 
     /// Makes a file unless it is there and was made of the same.
     fn keep(&self, path: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
+        let _making = self.making.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let stamp =
             path.with_extension(format!("{}.stamp", path.extension().unwrap_or_default().to_string_lossy()));
         if path.exists() && read(&stamp).is_ok_and(|text| text == self.inputs) {

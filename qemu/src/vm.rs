@@ -4,12 +4,13 @@
 //! then it is reset, as a watchdog would, and the wait fails.
 
 use crate::qmp::Qmp;
+use crate::sys::ends_with_us;
 use crate::tool::Result;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,7 +55,9 @@ pub struct Vm {
 impl Vm {
     /// Power on. `args` starts with the program; the console is added to `log`.
     pub fn start(args: &[String], log: &Path, patience: Duration) -> Result<Vm> {
-        let socket = std::env::temp_dir().join(format!("thimble-qemu-{}.sock", std::process::id()));
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let name = (std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let socket = std::env::temp_dir().join(format!("thimble-qemu-{}-{}.sock", name.0, name.1));
         let _ = fs::remove_file(&socket);
         if let Some(dir) = log.parent() {
             fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
@@ -69,14 +72,7 @@ impl Vm {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log.try_clone().map_or(Stdio::null(), Stdio::from));
-        // SAFETY: prctl is async-signal-safe and touches no memory of ours. The machine ends with the harness, however
-        // that ends.
-        unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            });
-        }
+        ends_with_us(&mut command);
         let mut child =
             command.spawn().map_err(|e| format!("cannot start {}: {e}; `bash .ci/setup qemu`", args[0]))?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
