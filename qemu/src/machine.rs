@@ -3,11 +3,10 @@
 use crate::board::Board;
 use crate::disk;
 use crate::kernel::{self, Kernel};
-use crate::sys::try_lock;
+use crate::lock::Lock;
 use crate::tool::{Result, target, text};
 use crate::vm::Vm;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,33 +20,10 @@ pub struct Bench {
     _lock: Lock,
 }
 
-/// Keeps other processes away from the cards, images and logs of a board.
-struct Lock(#[expect(dead_code, reason = "locked as long as it is open")] File);
-
-impl Lock {
-    fn take(board: &Board) -> Result<Lock> {
-        let path = target().join("lock").join(&board.name);
-        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
-        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
-        let opened = OpenOptions::new().create(true).append(true).read(true).open(&path);
-        let mut file = opened.map_err(failed)?;
-        if !try_lock(&file).map_err(failed)? {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
-            return Err(format!(
-                "{}: process {} plays it; wait for that, or end it",
-                board.name,
-                holder.trim()
-            ));
-        }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(Lock(file))
-    }
-}
-
 impl Bench {
     /// Fetches and builds what is missing. An error if another process is at this board. Without any progress for `patience` a machine counts as hanging.
     pub fn new(board: Board, patience: Duration) -> Result<Bench> {
-        let lock = Lock::take(&board)?;
+        let lock = Lock::take(&target().join("lock").join(&board.name), &board.name)?;
         kernel::fetch(&board)?;
         let u_boot = disk::u_boot(&board)?;
         let dtb = board.dtb.as_ref().map(|file| Kernel::open(&board)?.dtb(file)).transpose()?;

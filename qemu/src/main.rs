@@ -5,6 +5,7 @@ mod card;
 mod cuts;
 mod disk;
 mod kernel;
+mod lock;
 mod machine;
 mod own;
 mod play;
@@ -132,6 +133,7 @@ fn run(names: &str, wanted: &[&str]) -> Result<bool> {
     };
     let mut boards = Vec::new();
     for name in names.split(',') {
+        eprintln!("       {name}: kernel, boot loader, card");
         let bench = bench(name)?;
         let releases = Releases::new(&bench.board)?;
         boards.push(Ready { bench, releases });

@@ -6,8 +6,8 @@ use crate::release::Releases;
 use crate::scenario::Scenario;
 use crate::tool::{Result, target};
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -80,25 +80,36 @@ fn once(boards: &[Ready], scenarios: &[&'static Scenario], plan: Plan, run: usiz
             }
         }
     }
-    let sums = Mutex::new(sums);
-    let next = AtomicUsize::new(0);
-    // A machine ends with the thread that switched it on (`sys::ends_with_us`): these live as long as there is work.
-    thread::scope(|scope| {
-        for _ in 0..plan.machines.min(jobs.len()) {
-            scope.spawn(|| {
-                while let Some((number, job)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let cpu = job.run(plan, run);
-                    let mut sums = sums.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    let sum = &mut sums[*number];
-                    match cpu {
-                        Some(cpu) => (sum.passed, sum.cpu) = (sum.passed + 1, sum.cpu + cpu),
-                        None => sum.failed += 1,
-                    }
-                }
-            });
+    let ended = side_by_side(&jobs, plan.machines, |(_, job)| job.run(plan, run));
+    for ((number, _), cpu) in jobs.iter().zip(ended) {
+        let sum = &mut sums[*number];
+        match cpu {
+            Some(cpu) => (sum.passed, sum.cpu) = (sum.passed + 1, sum.cpu + cpu),
+            None => sum.failed += 1,
         }
+    }
+    sums
+}
+
+/// Does the jobs, at most `most` at a time, begun in their order; what each gave, in their order. A machine ends with the
+/// thread that switched it on (`sys::ends_with_us`), so a job is done by one thread.
+fn side_by_side<J: Sync, R: Send>(jobs: &[J], most: usize, work: impl Fn(&J) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let mut ended: Vec<(usize, R)> = thread::scope(|scope| {
+        let worker = || {
+            let numbers = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
+            let mine = numbers.map_while(|number| Some((number, work(jobs.get(number)?))));
+            mine.collect::<Vec<_>>()
+        };
+        let workers: Vec<_> = (0..most.min(jobs.len())).map(|_| scope.spawn(worker)).collect();
+        // A panic goes on here: a job without a verdict is not one that passed.
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
     });
-    sums.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+    ended.sort_by_key(|(number, _)| *number);
+    ended.into_iter().map(|(_, result)| result).collect()
 }
 
 impl Job<'_> {
@@ -141,5 +152,40 @@ pub fn tell(bench: &Bench, what: &str, begin: Instant, log: &Path, ended: &Resul
             println!("FAIL   {name} {what}: {seconds} s: {error}; console: {}", log.display());
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn every_job_is_done_once_and_answers_in_its_place() {
+        let jobs: Vec<usize> = (0..100).collect();
+        for most in [1, 3, 200] {
+            let doubled: Vec<usize> = jobs.iter().map(|job| job * 2).collect();
+            assert_eq!(side_by_side(&jobs, most, |job| job * 2), doubled, "{most} at a time");
+        }
+        assert!(side_by_side(&[], 3, |job: &usize| *job).is_empty());
+    }
+
+    #[test]
+    fn as_many_as_wanted_are_at_work_at_a_time_and_no_more() {
+        // Each waits for two others: fewer at a time would never end.
+        let (together, busy) = (Barrier::new(3), AtomicUsize::new(0));
+        let most = side_by_side(&[(); 12], 3, |()| {
+            let now = busy.fetch_add(1, Ordering::SeqCst) + 1;
+            together.wait();
+            busy.fetch_sub(1, Ordering::SeqCst);
+            now
+        });
+        assert_eq!(most.into_iter().max(), Some(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "the third")]
+    fn a_job_that_panics_is_no_job_that_passed() {
+        side_by_side(&[1, 2, 3, 4], 2, |job| assert_ne!(*job, 3, "the third"));
     }
 }
