@@ -98,14 +98,21 @@ fn setting(name: &str, default: usize) -> Result<usize> {
     }
 }
 
-fn bench(name: &str) -> Result<Bench> {
+fn bench(board: Board) -> Result<Bench> {
     let patience = setting("THIMBLE_QEMU_PATIENCE", 180)?;
-    Bench::new(Board::load(name)?, Duration::from_secs(patience as u64))
+    Bench::new(board, Duration::from_secs(patience as u64))
+}
+
+/// The board with all that it needs to be switched on.
+fn ready(board: Board) -> Result<Ready> {
+    eprintln!("       {}: kernel, boot loader, card", board.name);
+    let bench = bench(board)?;
+    let releases = Releases::new(&bench.board)?;
+    Ok(Ready { bench, releases })
 }
 
 fn image(name: &str) -> Result<bool> {
-    let bench = bench(name)?;
-    Releases::new(&bench.board)?;
+    let bench = ready(Board::load(name)?)?.bench;
     println!("{}", machine::images(&bench.board).join("card.img").display());
     Ok(true)
 }
@@ -131,18 +138,12 @@ fn run(names: &str, wanted: &[&str]) -> Result<bool> {
         runs: setting("THIMBLE_QEMU_RUNS", 1)?,
         machines: setting("THIMBLE_QEMU_MACHINES", processors + 1)?,
     };
-    let mut boards = Vec::new();
-    for name in names.split(',') {
-        eprintln!("       {name}: kernel, boot loader, card");
-        let bench = bench(name)?;
-        let releases = Releases::new(&bench.board)?;
-        boards.push(Ready { bench, releases });
-    }
-    if std::env::var_os("THIMBLE").is_some()
-        && boards.iter().any(|b| b.bench.board.arch != boards[0].bench.board.arch)
-    {
+    // Before anything is fetched or built.
+    let boards: Vec<Board> = names.split(',').map(Board::load).collect::<Result<_>>()?;
+    if std::env::var_os("THIMBLE").is_some() && boards.iter().any(|board| board.arch != boards[0].arch) {
         return Err("THIMBLE names one program, but these boards have different processors".to_owned());
     }
+    let boards: Vec<Ready> = boards.into_iter().map(ready).collect::<Result<_>>()?;
     Ok(session::play(&boards, &scenarios, plan))
 }
 
@@ -153,8 +154,7 @@ fn number(text: &str) -> Result<usize> {
 fn cuts(name: &str, numbers: &[&str]) -> Result<bool> {
     let points = numbers.first().map_or(Ok(200), |text| number(text))?;
     let boots = numbers.get(1).map_or(Ok(20), |text| number(text))?;
-    let bench = bench(name)?;
-    let releases = Releases::new(&bench.board)?;
+    let Ready { bench, releases } = ready(Board::load(name)?)?;
     let begin = Instant::now();
     let recording = Recording::new(&bench, &releases, false)?;
     println!("       {name} recorded: {}, {} s", recording.about(), begin.elapsed().as_secs());
@@ -180,8 +180,7 @@ fn cuts(name: &str, numbers: &[&str]) -> Result<bool> {
 }
 
 fn cut(name: &str, text: &str) -> Result<bool> {
-    let bench = bench(name)?;
-    let releases = Releases::new(&bench.board)?;
+    let Ready { bench, releases } = ready(Board::load(name)?)?;
     let recording = Recording::new(&bench, &releases, true)?;
     Ok(boot_cut(&bench, &recording, number(text)?))
 }
@@ -195,7 +194,7 @@ fn boot_cut(bench: &Bench, recording: &Recording, number: usize) -> bool {
 
 /// Two cards made of the same are the same.
 fn twice(name: &str) -> Result<bool> {
-    let bench = bench(name)?;
+    let bench = bench(Board::load(name)?)?;
     let card = machine::images(&bench.board).join("card.img");
     let mut sums = Vec::new();
     for _ in 0..2 {
@@ -210,7 +209,7 @@ fn twice(name: &str) -> Result<bool> {
 
 /// An integrator's image.
 fn own(name: &str, card: &str, marker: &str, update: &[&str]) -> Result<bool> {
-    let bench = bench(name)?;
+    let bench = bench(Board::load(name)?)?;
     let (update, device_type) = match *update {
         [] => (None, name),
         [artifact, port] => (Some((artifact, port)), name),
@@ -238,8 +237,7 @@ fn own(name: &str, card: &str, marker: &str, update: &[&str]) -> Result<bool> {
 
 /// A console on a card of its own, with an update server if one is wanted: none here.
 fn shell(name: &str) -> Result<bool> {
-    let bench = bench(name)?;
-    Releases::new(&bench.board)?;
+    let bench = ready(Board::load(name)?)?.bench;
     let dir = tool::target().join("shell").join(name);
     tool::fresh(&dir)?;
     let (card, data) = (dir.join("card.img"), dir.join("data"));

@@ -7,7 +7,7 @@ use crate::scenario::Scenario;
 use crate::tool::{Result, target};
 use std::fs;
 use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -36,7 +36,7 @@ struct Job<'a> {
 }
 
 /// What a board did in a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     passed: usize,
     failed: usize,
@@ -124,7 +124,7 @@ impl Job<'_> {
             log_of(bench, &format!("{}.{run}", scenario.name))
         };
         let begin = Instant::now();
-        let work = work(bench, scenario);
+        let work = target().join("run").join(&bench.board.name).join(scenario.name);
         let ended = Play::new(bench, releases, scenario, &work, log.clone()).and_then(Play::run);
         if ended.is_ok() {
             // A hundred megabytes each. What failed stays, to be looked at.
@@ -133,11 +133,6 @@ impl Job<'_> {
         tell(bench, scenario.name, begin, &log, &ended);
         ended.ok().map(|taken| taken.cpu)
     }
-}
-
-/// Where the card is while a scenario is played.
-fn work(bench: &Bench, scenario: &Scenario) -> PathBuf {
-    target().join("run").join(&bench.board.name).join(scenario.name)
 }
 
 /// The line of a verdict; whether it is a good one.
